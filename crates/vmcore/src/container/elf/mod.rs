@@ -1,0 +1,211 @@
+//! ELF cores: `/proc/vmcore`, `makedumpfile -E`, QEMU's `dump-guest-memory`, Cloud Hypervisor.
+//!
+//! Layout: elf(5); [`header`] has the offsets. Each `PT_LOAD` says where `p_filesz` bytes of the
+//! physical memory at `p_paddr` lie; the rest up to `p_memsz` was RAM that was left out. What real
+//! files do:
+//!
+//! - QEMU up to 7.2 writes `e_ehsize` 8 and puts the program headers behind a section header, at
+//!   192: `e_phoff` counts, nothing else.
+//! - More than 65534 segments: `e_phnum` is `PN_XNUM` (0xffff), the count is in `sh_info` of
+//!   section header 0 (gABI; QEMU and makedumpfile both do it).
+//! - `/proc/vmcore` maps the kernel's text twice: as a segment of its own, and within the RAM that
+//!   holds it. Segments overlap, and both copies are the same memory.
+//! - `makedumpfile -E` ends a segment where pages are left out: `p_filesz < p_memsz`.
+//! - Segments of `/proc/kcore` that are no RAM have `p_paddr` -1, or 0 in older kernels.
+//! - `e_flags` 1: makedumpfile ran out of space (`DUMP_ELF_INCOMPLETE`).
+
+mod extents;
+mod header;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use self::extents::{Extent, Extents};
+use self::header::Segment;
+use super::{Container, Format, Input, Opened, Stored};
+use crate::elf_note::{self, Note};
+use crate::error::{Absent, OpenError};
+use crate::info::{Completeness, ContainerInfo};
+use crate::source::Source;
+
+pub(super) const FORMAT: Format = Format { probe, open, splits: false };
+
+/// Pages are 4096 bytes in all that is written for x86_64. An aarch64 kernel with larger ones
+/// still has its segments in multiples of this.
+const PAGE: u64 = 4096;
+
+/// Notes beyond this are not read: 8192 CPUs take 6 MiB.
+const MAX_NOTES_LEN: u64 = 32 << 20;
+
+struct ElfDump {
+    source: Arc<dyn Source>,
+    extents: Extents,
+    level: Option<u32>,
+}
+
+fn probe(head: &[u8]) -> bool {
+    head.starts_with(b"\x7fELF")
+}
+
+fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
+    let Some(input) = inputs.into_iter().next() else { return Err(OpenError::NoInput) };
+    let Input { name, source } = input;
+    let header = header::read(&name, source.as_ref())?;
+    let mut oddities = header.oddities.clone();
+    let segments = header::read_segments(&name, source.as_ref(), &header, &mut oddities)?;
+
+    let (notes, note_oddity) = read_notes(source.as_ref(), &segments.notes);
+    oddities.extend(note_oddity);
+    if notes.iter().any(|note| note.name == "CORE" && header::is_of_a_process(note.kind)) {
+        let looks_like = "it is the core dump of a process, not of a kernel".to_owned();
+        return Err(OpenError::Foreign { name, looks_like });
+    }
+    let loads = header::physical(segments.loads, &mut oddities);
+    if loads.is_empty() {
+        return Err(header::without_memory(name, source.as_ref(), &header));
+    }
+
+    let extents = Extents::new(&loads);
+    let missing = extents.stored_beyond(source.len());
+    let incomplete = if header.flags & header::EF_INCOMPLETE != 0 {
+        Some("makedumpfile ran out of space while writing it".to_owned())
+    } else if missing > 0 {
+        Some(format!("the file ends {missing} bytes before its last segment does"))
+    } else {
+        segments.cut_off
+    };
+    let writer = if header.odd_qemu || notes.iter().any(|note| note.name == "QEMU") {
+        "ELF (QEMU)"
+    } else {
+        "ELF"
+    };
+    let info = ContainerInfo {
+        kind: writer.to_owned(),
+        machine: Some(header.machine),
+        incomplete,
+        oddities,
+        ..ContainerInfo::default()
+    };
+    let container = Box::new(ElfDump { source, extents, level: None });
+    Ok(Opened { container, info, notes, vmcoreinfo: None })
+}
+
+fn read_notes(source: &dyn Source, segments: &[Segment]) -> (Vec<Note>, Option<String>) {
+    let mut notes = Vec::new();
+    let mut oddity = None;
+    let mut left = MAX_NOTES_LEN;
+    for segment in segments {
+        let there = segment.file_len.min(source.len().saturating_sub(segment.offset)).min(left);
+        left -= there;
+        let Ok(bytes) = source.bytes(segment.offset, there as usize) else { continue };
+        let (found, stopped) = elf_note::parse(&bytes);
+        notes.extend(found);
+        oddity = oddity.or(stopped);
+        if there < segment.file_len {
+            oddity = oddity.or(Some("the notes do not fit in the file".to_owned()));
+        }
+    }
+    (notes, oddity)
+}
+
+impl ElfDump {
+    /// Why the byte at `addr` is not there, if it isn't.
+    fn absence(&self, addr: u64) -> Option<Absent> {
+        let Some(extent) = self.extents.find(addr) else { return Some(Absent::NotRam) };
+        match extent.offset_of(addr) {
+            None => Some(Absent::Filtered { level: self.level }),
+            Some(offset) if self.source.is_written(offset, 1) => None,
+            Some(_) => Some(Absent::Lost),
+        }
+    }
+
+    /// The run of bytes from `addr` on that lies together, at most `len`.
+    fn run(&self, addr: u64, len: u64) -> Result<Cow<'_, [u8]>, Absent> {
+        let Some(extent) = self.extents.find(addr) else { return Err(Absent::NotRam) };
+        let Some(offset) = extent.offset_of(addr) else {
+            return Err(Absent::Filtered { level: self.level });
+        };
+        let mut len = len.min(extent.end - addr);
+        if !self.source.is_written(offset, len as usize) {
+            len = len.min(self.source.len().saturating_sub(offset));
+            // A stream may have holes anywhere: find the first byte that was not written.
+            while len > 0 && !self.source.is_written(offset, len as usize) {
+                len /= 2;
+            }
+        }
+        if len == 0 {
+            return Err(Absent::Lost);
+        }
+        self.source.bytes(offset, len as usize).map_err(|_| Absent::Lost)
+    }
+}
+
+impl Container for ElfDump {
+    fn page_size(&self) -> u64 {
+        PAGE
+    }
+
+    fn locate(&self, addr: u64) -> Result<Stored<'_>, Absent> {
+        let first = self.run(addr, PAGE)?;
+        if first.len() as u64 == PAGE {
+            return Ok(Stored::Raw(first));
+        }
+        // The page lies in several segments, or only part of it does.
+        let whole = self.part(addr, PAGE as usize).unwrap_or_default();
+        if whole.len() as u64 == PAGE {
+            return Ok(Stored::Raw(whole));
+        }
+        let missing = addr + whole.len() as u64;
+        Err(self.absence(missing).unwrap_or(Absent::Lost))
+    }
+
+    fn part(&self, addr: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+        let mut assembled = Vec::with_capacity(len);
+        while assembled.len() < len {
+            let at = addr.checked_add(assembled.len() as u64)?;
+            match self.run(at, (len - assembled.len()) as u64) {
+                Ok(bytes) => assembled.extend_from_slice(&bytes),
+                Err(_) => break,
+            }
+        }
+        (!assembled.is_empty()).then_some(Cow::Owned(assembled))
+    }
+
+    fn ram(&self) -> Vec<Range<u64>> {
+        extents::merge(self.extents.iter().map(|extent| extent.start..extent.end)).collect()
+    }
+
+    fn present(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        let end_of_file = self.source.len();
+        let stored = self.extents.iter().filter_map(move |extent: &Extent| {
+            let there = end_of_file.saturating_sub(extent.offset?).min(extent.end - extent.start);
+            (there > 0).then(|| extent.start..extent.start + there)
+        });
+        Box::new(extents::merge(stored).filter_map(|run| {
+            let start = run.start.checked_next_multiple_of(PAGE)?;
+            let end = run.end / PAGE * PAGE;
+            (start < end).then_some(start..end)
+        }))
+    }
+
+    fn completeness(&self) -> Completeness {
+        let pages = |bytes: u64| Some(bytes.div_ceil(PAGE));
+        let (mut ram, mut stored) = (0u64, 0u64);
+        for extent in self.extents.iter() {
+            let len = extent.end - extent.start;
+            ram = ram.saturating_add(len);
+            if extent.offset.is_some() {
+                stored = stored.saturating_add(len);
+            }
+        }
+        let lost = self.extents.stored_beyond(self.source.len());
+        Completeness {
+            ram: pages(ram),
+            stored: pages(stored - lost),
+            filtered: pages(ram - stored),
+            lost: pages(lost),
+            incomplete: None,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! One file of a kdump-compressed dump: its bitmaps, descriptors and pages.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::CODECS;
+use super::bitmap::Bitmap;
+use super::header::Header;
+use crate::codec::Codec;
+use crate::container::{Input, Stored};
+use crate::error::{Absent, OpenError};
+use crate::source::{Fields, Source};
+
+const DESCRIPTOR: u64 = 24;
+
+/// Descriptors looked at for the codecs in use.
+const SAMPLE: u64 = 64;
+
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) source: Arc<dyn Source>,
+    /// Page frames whose descriptors are here.
+    pub(super) pfns: Range<u64>,
+    /// Page frames that were RAM.
+    pub(super) ram: Bitmap,
+    /// Page frames that are in the dump.
+    pub(super) dumped: Bitmap,
+    descriptors: u64,
+    page_size: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Descriptor {
+    offset: u64,
+    size: u32,
+    flags: u32,
+}
+
+impl Part {
+    pub(super) fn new(input: &Input, header: &Header) -> Result<Part, OpenError> {
+        let Input { name, source } = input;
+        let corrupt = |what: String| OpenError::Corrupt { name: name.clone(), what };
+        let bytes = header.bitmap_blocks * header.block_size;
+        let needed = header.max_mapnr.div_ceil(8);
+        let needed_blocks = needed.div_ceil(header.block_size);
+        // The first makedumpfile wrote one bitmap only when nothing was left out.
+        let second = if header.bitmap_blocks >= 2 * needed_blocks {
+            bytes / 2
+        } else if header.bitmap_blocks >= needed_blocks {
+            0
+        } else {
+            return Err(corrupt(format!(
+                "its bitmaps of {bytes} bytes are too small for {} page frames",
+                header.max_mapnr
+            )));
+        };
+        let bitmap_end = header.bitmap_at + second + needed;
+        if bitmap_end > source.len() || second + needed > source.held() {
+            let what = "it ends before the bitmaps that tell which pages it has".to_owned();
+            return Err(OpenError::Truncated { name: name.clone(), what });
+        }
+        let pfns = match &header.split {
+            Some(pfns) if pfns.start > pfns.end || pfns.start > header.max_mapnr => {
+                return Err(corrupt(format!(
+                    "a part with page frames {:#x} to {:#x}",
+                    pfns.start, pfns.end
+                )));
+            }
+            Some(pfns) => pfns.start..pfns.end.min(header.max_mapnr),
+            None => 0..header.max_mapnr,
+        };
+        let bitmap =
+            |at: u64| Bitmap::new(Arc::clone(source), header.bitmap_at + at, header.max_mapnr);
+        Ok(Part {
+            name: name.clone(),
+            source: Arc::clone(source),
+            pfns,
+            ram: bitmap(0),
+            dumped: bitmap(second),
+            descriptors: header.bitmap_at + bytes,
+            page_size: header.block_size,
+        })
+    }
+
+    /// Whether the file ends before the first descriptor does.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.source.len() < self.descriptors.saturating_add(DESCRIPTOR)
+    }
+
+    /// The `index`-th descriptor of this file, if it is in the file.
+    fn descriptor(&self, index: u64) -> Option<Descriptor> {
+        let at = self.descriptors.checked_add(index.checked_mul(DESCRIPTOR)?)?;
+        if !self.source.is_written(at, DESCRIPTOR as usize) {
+            return None;
+        }
+        let bytes = self.source.bytes(at, DESCRIPTOR as usize).ok()?;
+        let fields = Fields(&bytes);
+        Some(Descriptor { offset: fields.u64(0)?, size: fields.u32(8)?, flags: fields.u32(12)? })
+    }
+
+    /// The stored bytes of a page frame that is one of this part's and set in `dumped`.
+    pub(super) fn locate(&self, pfn: u64) -> Result<Stored<'_>, Absent> {
+        let index = self.dumped.rank(pfn) - self.dumped.rank(self.pfns.start);
+        let descriptor = self.descriptor(index).ok_or(Absent::Lost)?;
+        let Descriptor { offset, size, flags } = descriptor;
+        if offset == 0 {
+            return Err(Absent::Lost);
+        }
+        if offset < self.descriptors {
+            return Err(Absent::corrupt(format!(
+                "its descriptor points at {offset:#x}, into the headers"
+            )));
+        }
+        if size == 0 || u64::from(size) > self.page_size {
+            return Err(Absent::corrupt(format!("its descriptor says it has {size} bytes")));
+        }
+        let codec = codec_of(flags)?;
+        if codec.is_none() && u64::from(size) != self.page_size {
+            return Err(Absent::corrupt(format!(
+                "it is stored raw with {size} bytes; a page has {}",
+                self.page_size
+            )));
+        }
+        if !self.source.is_written(offset, size as usize) {
+            return Err(Absent::Lost);
+        }
+        let bytes = self.source.bytes(offset, size as usize).map_err(|_| Absent::Lost)?;
+        Ok(match codec {
+            None => Stored::Raw(bytes),
+            Some(codec) => Stored::Compressed(codec, bytes),
+        })
+    }
+
+    /// Codecs of the first descriptors.
+    pub(super) fn sampled_codecs(&self) -> Vec<Codec> {
+        (0..SAMPLE)
+            .map_while(|index| self.descriptor(index))
+            .filter(|descriptor| self.is_there(descriptor))
+            .filter_map(|descriptor| codec_of(descriptor.flags).ok().flatten())
+            .collect()
+    }
+
+    fn is_there(&self, descriptor: &Descriptor) -> bool {
+        descriptor.offset >= self.descriptors
+            && self.source.is_written(descriptor.offset, descriptor.size as usize)
+    }
+
+    /// Pages whose bytes are in the file. `None` if there are more than `max` to count and a look
+    /// at the last ones shows that some are missing.
+    pub(super) fn count_there(&self, max: u64) -> Option<u64> {
+        let total = self.dumped.rank(self.pfns.end) - self.dumped.rank(self.pfns.start);
+        let is_there = |index: &u64| {
+            self.descriptor(*index).is_some_and(|descriptor| self.is_there(&descriptor))
+        };
+        if total <= max {
+            return Some((0..total).filter(is_there).count() as u64);
+        }
+        // Pages are written in ascending order: what is lost is lost at the end.
+        (total - SAMPLE..total).all(|index| is_there(&index)).then_some(total)
+    }
+}
+
+/// The codec that a descriptor's flags name; `None`: stored raw.
+fn codec_of(flags: u32) -> Result<Option<Codec>, Absent> {
+    match CODECS.iter().find(|(flag, _)| *flag == flags) {
+        Some((_, codec)) => Ok(Some(*codec)),
+        None if flags == 0 => Ok(None),
+        None => Err(Absent::Unsupported { what: format!("page flags {flags:#x}") }),
+    }
+}

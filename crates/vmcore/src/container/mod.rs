@@ -1,0 +1,148 @@
+//! Containers: how a dump lies in its file.
+//!
+//! One folder or file per container, with its layout at the top. To add one: write a [`Format`]
+//! whose `probe` knows it by content, an `open` that gives a [`Container`], and add the line to
+//! [`FORMATS`]. What no format knows, [`foreign`] describes for the error message.
+
+mod elf;
+mod flattened;
+mod foreign;
+mod kdump;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::codec::Codec;
+use crate::elf_note::Note;
+use crate::error::{Absent, OpenError};
+use crate::info::{Completeness, ContainerInfo, FileInfo};
+use crate::source::Source;
+
+/// A dump file as pages of physical memory.
+pub(crate) trait Container: Send + Sync {
+    /// Size of its pages: a power of two.
+    fn page_size(&self) -> u64;
+
+    /// The stored bytes of the page at `addr`, a multiple of the page size. Raw ones are exactly
+    /// one page.
+    fn locate(&self, addr: u64) -> Result<Stored<'_>, Absent>;
+
+    /// Up to `len` bytes from `addr` on, out of a page that [`Container::locate`] does not give as
+    /// a whole.
+    fn part(&self, _addr: u64, _len: usize) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    /// Physical ranges that were RAM, sorted and merged.
+    fn ram(&self) -> Vec<Range<u64>>;
+
+    /// Runs of whole pages the index has, ascending.
+    fn present(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_>;
+
+    /// How much the dump has.
+    fn completeness(&self) -> Completeness;
+}
+
+/// Bytes of a page as they are stored.
+#[derive(Debug)]
+pub(crate) enum Stored<'a> {
+    Raw(Cow<'a, [u8]>),
+    Compressed(Codec, Cow<'a, [u8]>),
+}
+
+/// One file of a dump, or what stands for it.
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) source: Arc<dyn Source>,
+}
+
+/// What a container gives when it is opened.
+pub(crate) struct Opened {
+    pub(crate) container: Box<dyn Container>,
+    pub(crate) info: ContainerInfo,
+    pub(crate) notes: Vec<Note>,
+    /// Text of VMCOREINFO where it lies outside the notes.
+    pub(crate) vmcoreinfo: Option<Vec<u8>>,
+}
+
+/// A container that can be opened.
+pub(crate) struct Format {
+    /// Whether the first bytes of an input are this container's.
+    probe: fn(head: &[u8]) -> bool,
+    /// Opens it. There is at least one input.
+    open: fn(inputs: Vec<Input>) -> Result<Opened, OpenError>,
+    /// Whether a dump may lie in several files.
+    splits: bool,
+}
+
+const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT];
+
+/// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
+/// or tar block, which foreign files are known by.
+const HEAD: usize = 4096;
+
+/// Opens whatever the inputs are.
+pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
+    let mut files: Vec<FileInfo> = Vec::with_capacity(inputs.len());
+    let mut unwrapped = Vec::with_capacity(inputs.len());
+    let mut flattened = false;
+    let mut cut_off = None;
+    for input in inputs {
+        if input.source.is_empty() {
+            return Err(OpenError::Foreign { name: input.name, looks_like: "it is empty".into() });
+        }
+        files.push(FileInfo { name: input.name.clone(), size: input.source.len() });
+        if flattened::probe(&head_of(&input)) {
+            let stream = flattened::open(&input)?;
+            flattened = true;
+            cut_off = cut_off.or_else(|| stream.cut_off());
+            unwrapped.push(Input { name: input.name, source: Arc::new(stream) });
+        } else {
+            unwrapped.push(input);
+        }
+    }
+    let format = choose(&unwrapped)?;
+    let mut opened = (format.open)(unwrapped)?;
+    if opened.info.files.is_empty() {
+        opened.info.files = files;
+    } else {
+        // A container that reorders its parts knows their names only; sizes are those of the files.
+        for file in &mut opened.info.files {
+            if let Some(input) = files.iter().find(|input| input.name == file.name) {
+                file.size = input.size;
+            }
+        }
+    }
+    opened.info.flattened = flattened;
+    if opened.info.incomplete.is_none() {
+        opened.info.incomplete = cut_off;
+    }
+    Ok(opened)
+}
+
+/// The format of the first input; the others must be of the same.
+fn choose(inputs: &[Input]) -> Result<&'static Format, OpenError> {
+    let Some(first) = inputs.first() else { return Err(OpenError::NoInput) };
+    let head = head_of(first);
+    let Some(format) = FORMATS.iter().find(|format| (format.probe)(&head)) else {
+        let looks_like = foreign::describe(&head, first.source.len());
+        return Err(OpenError::Foreign { name: first.name.clone(), looks_like });
+    };
+    for other in inputs.iter().skip(1) {
+        if !format.splits {
+            let what = "several files were given, but only kdump-compressed dumps come in parts";
+            return Err(OpenError::Split { name: other.name.clone(), what: what.into() });
+        }
+        if !(format.probe)(&head_of(other)) {
+            let what = "is no part of the same dump: another kind of file";
+            return Err(OpenError::Split { name: other.name.clone(), what: what.into() });
+        }
+    }
+    Ok(format)
+}
+
+fn head_of(input: &Input) -> Cow<'_, [u8]> {
+    let len = input.source.len().min(HEAD as u64) as usize;
+    input.source.bytes(0, len).unwrap_or_default()
+}

@@ -1,0 +1,210 @@
+//! A dump as physical memory.
+
+use std::borrow::Cow;
+use std::ops::{Deref, Range};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use crate::codec;
+use crate::container::{self, Container, Input, Stored};
+use crate::cpu::{self, CpuState};
+use crate::elf_note::Note;
+use crate::error::{Absent, OpenError, ReadError};
+use crate::info::{Completeness, ContainerInfo};
+use crate::mmap::MappedFile;
+use crate::page_cache::{self, PageCache};
+use crate::source::Source;
+use crate::vmcoreinfo::VmcoreInfo;
+
+/// A dump, opened. Cheap to open: reads headers and notes, nothing more. Threads share it.
+pub struct Image {
+    container: Box<dyn Container>,
+    info: ContainerInfo,
+    notes: Vec<Note>,
+    cpus: Vec<CpuState>,
+    vmcoreinfo: Option<VmcoreInfo>,
+    page_size: u64,
+    ram: OnceLock<Vec<Range<u64>>>,
+    cache: PageCache,
+}
+
+/// The bytes of one page: borrowed from the mapped file, or shared with the cache.
+#[derive(Debug, Clone)]
+pub struct Page<'a>(Bytes<'a>);
+
+#[derive(Debug, Clone)]
+enum Bytes<'a> {
+    Mapped(&'a [u8]),
+    Cached(Arc<[u8]>),
+}
+
+impl Deref for Page<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Mapped(bytes) => bytes,
+            Bytes::Cached(bytes) => bytes,
+        }
+    }
+}
+
+impl Image {
+    /// Opens a dump: one file, or all parts of a split one in any order.
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Image, OpenError> {
+        let mut sources: Vec<(String, Arc<dyn Source>)> = Vec::with_capacity(paths.len());
+        for path in paths {
+            let name = path.as_ref().display().to_string();
+            match MappedFile::open(path.as_ref()) {
+                Ok(file) => sources.push((name, Arc::new(file))),
+                Err(source) => return Err(OpenError::Io { name, source }),
+            }
+        }
+        Image::from_sources(sources)
+    }
+
+    /// Opens a dump from sources, each with the name that errors give it.
+    pub fn from_sources(sources: Vec<(String, Arc<dyn Source>)>) -> Result<Image, OpenError> {
+        let inputs = sources.into_iter().map(|(name, source)| Input { name, source }).collect();
+        let opened = container::open(inputs)?;
+        let vmcoreinfo = match opened.vmcoreinfo {
+            Some(text) => Some(VmcoreInfo::parse(&text)),
+            None => opened
+                .notes
+                .iter()
+                .find(|note| note.name == "VMCOREINFO")
+                .map(|note| VmcoreInfo::parse(&note.desc)),
+        };
+        let page_size = opened.container.page_size();
+        Ok(Image {
+            cpus: cpu::parse_cpus(&opened.notes),
+            container: opened.container,
+            info: opened.info,
+            notes: opened.notes,
+            vmcoreinfo,
+            page_size,
+            ram: OnceLock::new(),
+            cache: PageCache::new(page_cache::DEFAULT_BYTES, page_size),
+        })
+    }
+
+    /// Bounds the cache of decompressed pages (16 MiB unless told otherwise), and empties it.
+    pub fn set_cache_bytes(&self, bytes: u64) {
+        self.cache.resize(bytes, self.page_size);
+    }
+
+    /// What the container says about itself.
+    pub fn info(&self) -> &ContainerInfo {
+        &self.info
+    }
+
+    /// VMCOREINFO as the container carries it.
+    pub fn vmcoreinfo(&self) -> Option<&VmcoreInfo> {
+        self.vmcoreinfo.as_ref()
+    }
+
+    /// ELF notes of the container.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The CPUs, in the order of the notes.
+    pub fn cpus(&self) -> &[CpuState] {
+        &self.cpus
+    }
+
+    /// Size of the container's pages.
+    pub fn page_size(&self) -> u64 {
+        self.page_size
+    }
+
+    /// Physical ranges that were RAM as far as the container says, sorted and merged.
+    pub fn ram(&self) -> &[Range<u64>] {
+        self.ram.get_or_init(|| self.container.ram())
+    }
+
+    /// The page that contains the physical address `addr`.
+    pub fn page(&self, addr: u64) -> Result<Page<'_>, Absent> {
+        let start = addr & !(self.page_size - 1);
+        let number = start / self.page_size;
+        if let Some(page) = self.cache.get(number) {
+            return Ok(Page(Bytes::Cached(page)));
+        }
+        let page: Arc<[u8]> = match self.container.locate(start)? {
+            Stored::Raw(Cow::Borrowed(bytes)) => return Ok(Page(Bytes::Mapped(bytes))),
+            Stored::Raw(Cow::Owned(bytes)) => bytes.into(),
+            Stored::Compressed(codec, data) => {
+                let mut page: Arc<[u8]> = std::iter::repeat_n(0, self.page_size as usize).collect();
+                // The Arc is new, so this is always Some.
+                if let Some(bytes) = Arc::get_mut(&mut page) {
+                    codec::decompress(codec, &data, bytes).map_err(Absent::corrupt)?;
+                }
+                page
+            }
+        };
+        self.cache.insert(number, Arc::clone(&page));
+        Ok(Page(Bytes::Cached(page)))
+    }
+
+    /// Fills `buf` from the physical address `addr` on, across pages. On an error `buf` holds what
+    /// lies before the address in it.
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let mut at = addr;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let in_page = (at % self.page_size) as usize;
+            let want = rest.len().min(self.page_size as usize - in_page);
+            let (head, tail) = rest.split_at_mut(want);
+            match self.page(at) {
+                Ok(page) => match page.get(in_page..in_page + want) {
+                    Some(bytes) => head.copy_from_slice(bytes),
+                    None => {
+                        let reason = Absent::corrupt("page is shorter than it should be");
+                        return Err(ReadError { addr: at, reason });
+                    }
+                },
+                Err(reason) => self.read_part(at, head, reason)?,
+            }
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+            at = at
+                .checked_add(want as u64)
+                .ok_or(ReadError { addr: at, reason: Absent::NotRam })?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from a page that isn't there as a whole.
+    fn read_part(&self, addr: u64, buf: &mut [u8], reason: Absent) -> Result<(), ReadError> {
+        let bytes = self.container.part(addr, buf.len()).unwrap_or_default();
+        let got = bytes.len().min(buf.len());
+        buf[..got].copy_from_slice(&bytes[..got]);
+        if got == buf.len() {
+            return Ok(());
+        }
+        Err(ReadError { addr: addr.saturating_add(got as u64), reason })
+    }
+
+    /// Runs of physical memory that the dump has, as far as its index says, in ascending order and
+    /// in whole pages. A page of a run may still turn out lost or damaged.
+    pub fn present(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        self.container.present()
+    }
+
+    /// How much of the machine's memory the dump has.
+    pub fn completeness(&self) -> Completeness {
+        let mut completeness = self.container.completeness();
+        if completeness.incomplete.is_none() {
+            completeness.incomplete.clone_from(&self.info.incomplete);
+        }
+        completeness
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image").field("info", &self.info).finish_non_exhaustive()
+    }
+}

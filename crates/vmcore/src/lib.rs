@@ -1,0 +1,41 @@
+//! A kernel memory dump as physical memory.
+//!
+//! This is the lowest floor: it knows containers (how a dump lies in a file) and no kernel. From
+//! the ground up:
+//!
+//! 1. [`source`]: bytes of an input, whatever holds them. A mapped file ([`mmap`]), a flattened
+//!    stream put back in order ([`container`]), or a file with damage laid over it ([`overlay`]).
+//! 2. [`container`]: one file per container. Content decides which one opens an input, never its
+//!    name. A container finds the stored bytes of a page, or says why there are none.
+//! 3. [`image`]: the face of it all. Decompresses pages once ([`codec`]) into a cache that many
+//!    threads share ([`page_cache`]), and holds what the dump says about itself: notes
+//!    ([`elf_note`]), registers ([`cpu`]), VMCOREINFO ([`vmcoreinfo`]).
+//!
+//! A page that is not there is never zeros: it is an [`Absent`] that says why. Input is hostile
+//! until shown otherwise: every size is checked before memory is taken for it, and no content of
+//! a file may cost more than an error.
+//!
+//! Physical addresses are plain `u64`.
+
+mod codec;
+mod container;
+mod error;
+mod image;
+mod info;
+mod mmap;
+mod page_cache;
+
+pub mod cpu;
+pub mod elf_note;
+pub mod overlay;
+pub mod source;
+pub mod vmcoreinfo;
+
+pub use codec::Codec;
+pub use cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment};
+pub use elf_note::Note;
+pub use error::{Absent, OpenError, ReadError};
+pub use image::{Image, Page};
+pub use info::{Completeness, ContainerInfo, FileInfo, Machine, Utsname};
+pub use source::{Source, SourceError};
+pub use vmcoreinfo::VmcoreInfo;
