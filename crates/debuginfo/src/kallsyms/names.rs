@@ -1,0 +1,330 @@
+//! The compressed names.
+//!
+//! A name is a length and that many bytes, each the number of a token; the tokens concatenated
+//! are the type letter of nm(1) and the name. The 256 tokens stand NUL-terminated in the token
+//! table, `token_index[t]` is the offset of token `t` there. Up to v6.0 the length is one byte;
+//! since v6.1 (73bbb94466fd3) a high bit in it means that a second byte has bits 7 and up. Nothing
+//! in the dump tells which: the names of one kind do not meet the markers when walked as the
+//! other.
+
+use std::ops::Range;
+
+use super::KallsymsError;
+use super::tables::{self, MAX_SYMBOLS, NAMES_PER_MARKER, Tables};
+use crate::memory::Memory;
+use crate::name_index;
+
+const TOKENS: usize = 256;
+/// `KSYM_NAME_LEN` is 512 since v6.1, 128 before: longer than that is no symbol.
+const MAX_NAME: usize = 512;
+/// A length of two bytes has 14 bits.
+const MAX_COMPRESSED: u64 = 0x3fff + 2;
+/// Before every table is at most this much padding.
+const MAX_PADDING: u64 = 8;
+
+/// The suffix of functions that clang's LTO promoted to global, followed by a number.
+const LLVM_SUFFIX: &[u8] = b".llvm.";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lengths {
+    OneByte,
+    UpToTwoBytes,
+}
+
+/// All names, compressed as in the kernel.
+pub(super) struct Names {
+    bytes: Vec<u8>,
+    markers: Vec<u32>,
+    count: u32,
+    lengths: Lengths,
+    tokens: Tokens,
+}
+
+/// A name as a person reads it.
+pub(super) struct Expanded {
+    pub(super) name: String,
+    pub(super) kind: u8,
+}
+
+/// How a symbol's name compares to a wanted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    No,
+    Exact,
+    /// The wanted name and LTO's suffix.
+    Llvm,
+}
+
+impl Names {
+    pub(super) fn read(memory: &dyn Memory, tables: &Tables) -> Result<Names, KallsymsError> {
+        let malformed = |reason| KallsymsError::Malformed {
+            table: "kallsyms_names",
+            addr: tables.names,
+            reason,
+        };
+        let count = tables.num_syms;
+        if count == 0 || count > MAX_SYMBOLS {
+            return Err(malformed("the number of symbols is impossible"));
+        }
+        // scripts/kallsyms.c has always written the markers right after the names.
+        let len = tables
+            .markers
+            .checked_sub(tables.names)
+            .ok_or_else(|| malformed("kallsyms_markers lies before it, which no kernel did"))?;
+        if len > u64::from(count) * MAX_COMPRESSED + MAX_PADDING {
+            return Err(malformed("kallsyms_markers is too far behind it"));
+        }
+        let tokens = Tokens::read(memory, tables)?;
+        let markers =
+            tables::read_u32s(memory, "kallsyms_markers", tables.markers, tables.marker_count())?;
+        let bytes = tables::read(memory, "kallsyms_names", tables.names, len as usize)?;
+        let mut names = Names { bytes, markers, count, lengths: Lengths::UpToTwoBytes, tokens };
+        for lengths in [Lengths::UpToTwoBytes, Lengths::OneByte] {
+            names.lengths = lengths;
+            if names.meets_markers() {
+                names.bytes.shrink_to_fit();
+                return Ok(names);
+            }
+        }
+        Err(malformed("it does not meet its markers"))
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Names come in blocks of 256, one per marker.
+    pub(super) fn blocks(&self) -> u32 {
+        self.markers.len() as u32
+    }
+
+    pub(super) fn heap_size(&self) -> usize {
+        self.bytes.capacity() + self.markers.capacity() * 4 + self.tokens.table.capacity()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Expanded> + '_ {
+        (0..self.blocks()).flat_map(|block| self.block(block)).map(|name| self.expand(name))
+    }
+
+    /// One hash per name of the block; names that LTO renamed are hashed by their source name.
+    pub(super) fn hashes_of_block(&self, block: u32) -> impl Iterator<Item = Option<u32>> + '_ {
+        let mut buffer = Vec::with_capacity(MAX_NAME);
+        self.block(block).map(move |name| {
+            self.expand_into(name, &mut buffer);
+            let name = buffer.get(1..)?;
+            Some(name_index::hash(without_llvm_suffix(name)))
+        })
+    }
+
+    pub(super) fn compare(&self, id: u32, wanted: &str) -> Match {
+        let Some(name) = self.compressed(id) else { return Match::No };
+        let mut buffer = Vec::with_capacity(MAX_NAME);
+        self.expand_into(name, &mut buffer);
+        match buffer.get(1..) {
+            Some(name) if name == wanted.as_bytes() => Match::Exact,
+            Some(name) if without_llvm_suffix(name) == wanted.as_bytes() => Match::Llvm,
+            _ => Match::No,
+        }
+    }
+
+    /// The best name for a person among those of one address.
+    pub(super) fn most_telling(&self, ids: Range<u32>) -> Option<Expanded> {
+        // More aliases than this are no aliases, and each costs an expansion.
+        ids.take(64)
+            .filter_map(|id| self.compressed(id))
+            .map(|name| self.expand(name))
+            .min_by_key(|expanded| doubts(expanded))
+    }
+
+    /// The numbers of all symbols with each of the wanted names, in one pass over the table and
+    /// without the index: opening a dump asks for a handful of names.
+    pub(super) fn find_few(&self, wanted: &[&str]) -> Vec<Vec<u32>> {
+        let mut found = vec![Vec::new(); wanted.len()];
+        // Most symbols are ruled out by their first token (which begins with the type letter).
+        let possible: Vec<bool> = (0..=u8::MAX)
+            .map(|token| {
+                let rest = self.tokens.get(token).get(1..).unwrap_or_default();
+                wanted.iter().any(|name| name.as_bytes().starts_with(rest))
+            })
+            .collect();
+        for (id, name) in (0..self.blocks())
+            .flat_map(|block| self.block(block))
+            .zip(0_u32..)
+            .map(|(name, id)| (id, name))
+        {
+            if !name.first().is_some_and(|&token| possible[usize::from(token)]) {
+                continue;
+            }
+            for (slot, wanted) in found.iter_mut().zip(wanted) {
+                if self.is(name, wanted.as_bytes()) {
+                    slot.push(id);
+                }
+            }
+        }
+        found
+    }
+
+    fn is(&self, name: &[u8], wanted: &[u8]) -> bool {
+        let mut rest = wanted;
+        let mut tokens = name.iter().map(|&token| self.tokens.get(token));
+        let first = tokens.next().and_then(|token| token.get(1..)).unwrap_or_default();
+        for token in std::iter::once(first).chain(tokens) {
+            match rest.strip_prefix(token) {
+                Some(left) => rest = left,
+                None => return false,
+            }
+        }
+        rest.is_empty()
+    }
+
+    /// Walks all names: each block has to end where the next marker points, the last one at the
+    /// markers (which follow, aligned).
+    fn meets_markers(&self) -> bool {
+        if self.markers.first() != Some(&0) {
+            return false;
+        }
+        (0..self.blocks()).all(|block| {
+            let Some(end) = self.end_of_block(block) else { return false };
+            match self.markers.get(block as usize + 1) {
+                Some(&next) => end == next as usize,
+                None => self.bytes.len() - end < MAX_PADDING as usize,
+            }
+        })
+    }
+
+    fn end_of_block(&self, block: u32) -> Option<usize> {
+        let mut position = self.markers[block as usize] as usize;
+        for _ in 0..self.names_in_block(block) {
+            let name = entry(&self.bytes, position, self.lengths)?;
+            position = name.end;
+            if name.is_empty() {
+                return None;
+            }
+        }
+        Some(position)
+    }
+
+    fn names_in_block(&self, block: u32) -> u32 {
+        (self.count - block * NAMES_PER_MARKER).min(NAMES_PER_MARKER)
+    }
+
+    fn block(&self, block: u32) -> impl Iterator<Item = &[u8]> {
+        let mut position = self.markers.get(block as usize).map_or(usize::MAX, |&m| m as usize);
+        (0..self.names_in_block(block)).map_while(move |_| {
+            let name = entry(&self.bytes, position, self.lengths)?;
+            position = name.end;
+            self.bytes.get(name)
+        })
+    }
+
+    fn compressed(&self, id: u32) -> Option<&[u8]> {
+        if id >= self.count {
+            return None;
+        }
+        self.block(id / NAMES_PER_MARKER).nth((id % NAMES_PER_MARKER) as usize)
+    }
+
+    fn expand(&self, name: &[u8]) -> Expanded {
+        let mut buffer = Vec::with_capacity(48);
+        self.expand_into(name, &mut buffer);
+        let kind = buffer.first().copied().unwrap_or(b'?');
+        let name = String::from_utf8_lossy(buffer.get(1..).unwrap_or_default()).into_owned();
+        Expanded { name, kind }
+    }
+
+    fn expand_into(&self, name: &[u8], buffer: &mut Vec<u8>) {
+        buffer.clear();
+        for &token in name {
+            buffer.extend_from_slice(self.tokens.get(token));
+            if buffer.len() > MAX_NAME {
+                break;
+            }
+        }
+    }
+}
+
+/// Where in the names table the tokens of the name at `position` are.
+fn entry(bytes: &[u8], position: usize, lengths: Lengths) -> Option<Range<usize>> {
+    let first = usize::from(*bytes.get(position)?);
+    let (start, len) = match lengths {
+        Lengths::UpToTwoBytes if first & 0x80 != 0 => {
+            (position + 2, first & 0x7f | usize::from(*bytes.get(position + 1)?) << 7)
+        }
+        _ => (position + 1, first),
+    };
+    (start + len <= bytes.len()).then_some(start..start + len)
+}
+
+fn without_llvm_suffix(name: &[u8]) -> &[u8] {
+    // Looked for from the end, and only where there are digits: most names cost one byte.
+    let number = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    match name[..name.len() - number].strip_suffix(LLVM_SUFFIX) {
+        Some(source) if number > 0 => source,
+        _ => name,
+    }
+}
+
+/// Reasons to think that this alias is not what a person means, the worst first.
+fn doubts(symbol: &Expanded) -> (bool, bool, bool) {
+    let name = symbol.name.as_str();
+    // Labels around a function, not the function: padding for ftrace, CFI, the outlined part.
+    let part = name.starts_with("__pfx_")
+        || name.starts_with("__cfi_")
+        || name.ends_with(".cold")
+        || name.contains(".cold.");
+    // The linker script's borders of sections.
+    let border = matches!(name, "_text" | "_stext" | "_etext" | "_sinittext" | "_einittext")
+        || name.starts_with("__start_")
+        || name.starts_with("__stop_")
+        || name.ends_with("_start")
+        || name.ends_with("_end")
+        || name.ends_with("_begin");
+    (part, border, symbol.kind.is_ascii_lowercase())
+}
+
+/// The strings that bytes of a compressed name stand for.
+struct Tokens {
+    table: Vec<u8>,
+    spans: [(u16, u16); TOKENS],
+}
+
+impl Tokens {
+    fn read(memory: &dyn Memory, tables: &Tables) -> Result<Tokens, KallsymsError> {
+        let index = tables::read(memory, "kallsyms_token_index", tables.token_index, TOKENS * 2)?;
+        let mut starts = [0_u16; TOKENS];
+        for (start, bytes) in starts.iter_mut().zip(index.chunks_exact(2)) {
+            *start = u16::from_le_bytes([bytes[0], bytes[1]]);
+        }
+        let last = usize::from(starts.iter().copied().max().unwrap_or_default());
+        let mut table = tables::read(memory, "kallsyms_token_table", tables.token_table, last)?;
+        // The last token has no successor that would tell its length.
+        loop {
+            let addr = tables.token_table + table.len() as u64;
+            let byte = tables::read(memory, "kallsyms_token_table", addr, 1)?;
+            table.extend(&byte);
+            if byte == [0] {
+                break;
+            }
+            if table.len() - last > MAX_NAME {
+                let reason = "its last token does not end";
+                return Err(KallsymsError::Malformed {
+                    table: "kallsyms_token_table",
+                    addr: tables.token_table,
+                    reason,
+                });
+            }
+        }
+        let mut spans = [(0, 0); TOKENS];
+        for (span, start) in spans.iter_mut().zip(starts) {
+            let rest = &table[usize::from(start)..];
+            let len = memchr::memchr(0, rest).unwrap_or(rest.len()).min(MAX_NAME);
+            *span = (start, len as u16);
+        }
+        Ok(Tokens { table, spans })
+    }
+
+    fn get(&self, token: u8) -> &[u8] {
+        let (start, len) = self.spans[usize::from(token)];
+        &self.table[usize::from(start)..][..usize::from(len)]
+    }
+}
