@@ -1,0 +1,5 @@
+//! As much of a Debian archive as the lab needs: signed indices, versions, packages.
+
+pub(crate) mod archive;
+pub(crate) mod control;
+pub(crate) mod version;

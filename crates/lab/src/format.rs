@@ -1,0 +1,246 @@
+//! Formats of a dump, and how each is made from the guest or from its ELF dump.
+//!
+//! QEMU writes ELF and (in the flattened form) kdump files itself. The other
+//! formats come from makedumpfile, which does not read QEMU 7.2's ELF header
+//! (e_ehsize is 8, and e_phoff, which makedumpfile does not look at, is not 64):
+//! it gets a repaired copy.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cache::publish;
+use crate::error::{LabError, Result};
+use crate::host;
+
+/// A container format of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// ELF, as QEMU writes it: all memory.
+    Elf,
+    /// kdump compressed with zlib, as QEMU writes it: all memory, flattened.
+    QemuZlib,
+    /// The same with LZO.
+    QemuLzo,
+    /// makedumpfile, filtered, not compressed.
+    KdumpRaw,
+    /// makedumpfile, filtered, zlib.
+    KdumpZlib,
+    /// makedumpfile, filtered, LZO.
+    KdumpLzo,
+    /// makedumpfile, filtered, zstd.
+    KdumpZstd,
+    /// makedumpfile, only zero pages left out, zstd.
+    KdumpFull,
+    /// makedumpfile, filtered, zstd, flattened.
+    Flattened,
+    /// makedumpfile, filtered, zstd, in two files.
+    Split,
+    /// makedumpfile, filtered, ELF.
+    FilteredElf,
+    /// makedumpfile, LZO, with user pages dropped (bit 8) even where this makedumpfile
+    /// takes slab pages for such: what a host with an old one writes.
+    Overfiltered,
+    /// KdumpZlib cut off in the middle: a disk that ran full, a copy that broke off.
+    Truncated,
+}
+
+const NAMES: &[(Format, &str)] = &[
+    (Format::Elf, "elf"),
+    (Format::QemuZlib, "qemu-zlib"),
+    (Format::QemuLzo, "qemu-lzo"),
+    (Format::KdumpRaw, "kdump-raw"),
+    (Format::KdumpZlib, "kdump-zlib"),
+    (Format::KdumpLzo, "kdump-lzo"),
+    (Format::KdumpZstd, "kdump-zstd"),
+    (Format::KdumpFull, "kdump-full"),
+    (Format::Flattened, "flattened"),
+    (Format::Split, "split"),
+    (Format::FilteredElf, "filtered-elf"),
+    (Format::Overfiltered, "overfiltered"),
+    (Format::Truncated, "truncated"),
+];
+
+impl Format {
+    /// All formats.
+    pub fn all() -> impl Iterator<Item = Format> {
+        NAMES.iter().map(|&(format, _)| format)
+    }
+
+    /// The name as it stands in a dump's name.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|&&(format, _)| format == self).map_or("elf", |&(_, name)| name)
+    }
+
+    /// The format of a name.
+    pub fn from_name(name: &str) -> Option<Format> {
+        NAMES.iter().find(|&&(_, known)| known == name).map(|&(format, _)| format)
+    }
+
+    /// Whether only the running guest's QEMU can write it.
+    pub(crate) fn needs_boot(self) -> bool {
+        self.monitor_format().is_some() && self != Format::Elf
+    }
+
+    /// QEMU's name of the format, for dump-guest-memory.
+    pub(crate) fn monitor_format(self) -> Option<&'static str> {
+        match self {
+            Format::Elf => Some("elf"),
+            Format::QemuZlib => Some("kdump-zlib"),
+            Format::QemuLzo => Some("kdump-lzo"),
+            _ => None,
+        }
+    }
+
+    /// The files of a dump of this format in a boot's folder.
+    pub(crate) fn files(self, folder: &Path) -> Vec<PathBuf> {
+        match self {
+            Format::Elf => vec![folder.join("vmcore")],
+            Format::Split => (1..=2).map(|part| folder.join(format!("vmcore.split.{part}"))).collect(),
+            other => vec![folder.join(format!("vmcore.{}", other.name()))],
+        }
+    }
+
+    fn makedumpfile_arguments(self, level: u8) -> Vec<String> {
+        let level = level.to_string();
+        let arguments: &[&str] = match self {
+            Format::KdumpRaw => &["-d", &level],
+            Format::KdumpZlib => &["-c", "-d", &level],
+            Format::KdumpLzo => &["-l", "-d", &level],
+            Format::KdumpZstd => &["-z", "-d", &level],
+            Format::KdumpFull => &["-z", "-d", "1"],
+            Format::Flattened => &["-F", "-z", "-d", &level],
+            Format::Split => &["--split", "-z", "-d", &level],
+            Format::FilteredElf => &["-E", "-d", &level],
+            Format::Overfiltered => &["-l", "-d", "31"],
+            Format::Elf | Format::QemuZlib | Format::QemuLzo | Format::Truncated => &[],
+        };
+        arguments.iter().map(|&argument| argument.to_owned()).collect()
+    }
+}
+
+/// Makes the files of a format from a boot's ELF dump, in the boot's folder.
+pub(crate) fn convert(format: Format, level: u8, folder: &Path, scratch: &Path) -> Result<()> {
+    let made = if format == Format::Truncated {
+        vec![truncate(level, folder, scratch)?]
+    } else {
+        makedumpfile(format, level, folder, scratch)?
+    };
+    for (from, to) in made.iter().zip(format.files(folder)) {
+        publish(from, &to)?;
+    }
+    Ok(())
+}
+
+fn makedumpfile(format: Format, level: u8, folder: &Path, scratch: &Path) -> Result<Vec<PathBuf>> {
+    let source = scratch.join("repaired.elf");
+    host::run(
+        Command::new("cp").arg("--sparse=always").arg(folder.join("vmcore")).arg(&source),
+    )?;
+    repair_elf_header(&source)?;
+    let made: Vec<PathBuf> =
+        (0..format.files(folder).len()).map(|part| scratch.join(format!("made.{part}"))).collect();
+    let mut command = Command::new("makedumpfile");
+    command.args(["--message-level", "1"]);
+    command.args(format.makedumpfile_arguments(level)).arg(&source);
+    if format == Format::Flattened {
+        host::run_to_file(&mut command, &made[0])?;
+    } else {
+        host::run(command.args(&made))?;
+    }
+    fs::remove_file(&source).map_err(LabError::io("remove", &source))?;
+    Ok(made)
+}
+
+fn truncate(level: u8, folder: &Path, scratch: &Path) -> Result<PathBuf> {
+    let whole = makedumpfile(Format::KdumpZlib, level, folder, scratch)?.remove(0);
+    let length = fs::metadata(&whole).map_err(LabError::io("read", &whole))?.len();
+    let file = fs::OpenOptions::new().write(true).open(&whole).map_err(LabError::io("open", &whole))?;
+    file.set_len(length * 2 / 3).map_err(LabError::io("cut", &whole))?;
+    Ok(whole)
+}
+
+/// Offsets in Elf64_Ehdr, from elf(5).
+const E_PHOFF: usize = 32;
+const E_SHOFF: usize = 40;
+const E_EHSIZE: usize = 52;
+const E_PHNUM: usize = 56;
+const E_SHENTSIZE: usize = 58;
+const EHDR_SIZE: usize = 64;
+const PHDR_SIZE: usize = 56;
+
+/// Puts the program headers right after the ELF header and drops the sections.
+fn repair_elf_header(path: &Path) -> Result<()> {
+    let io = |error| LabError::io("repair the ELF header of", path)(error);
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let mut header = vec![0; 16384];
+    let length = read_up_to(&mut file, &mut header).map_err(io)?;
+    header.truncate(length);
+    let repaired = repaired_header(&header).ok_or_else(|| LabError::Data {
+        path: path.to_path_buf(),
+        reason: "not an ELF file with its program headers in front".to_owned(),
+    })?;
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    file.write_all(&repaired).map_err(io)
+}
+
+fn read_up_to(file: &mut fs::File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(length)
+}
+
+fn repaired_header(header: &[u8]) -> Option<Vec<u8>> {
+    if !header.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let phoff = u64::from_le_bytes(header.get(E_PHOFF..E_PHOFF + 8)?.try_into().ok()?);
+    let phnum = u16::from_le_bytes(header.get(E_PHNUM..E_PHNUM + 2)?.try_into().ok()?);
+    let phoff = usize::try_from(phoff).ok()?;
+    let size = usize::from(phnum) * PHDR_SIZE;
+    let mut repaired = header.get(..EHDR_SIZE)?.to_vec();
+    repaired[E_PHOFF..E_PHOFF + 8].copy_from_slice(&(EHDR_SIZE as u64).to_le_bytes());
+    repaired[E_SHOFF..E_SHOFF + 8].fill(0);
+    repaired[E_EHSIZE..E_EHSIZE + 2].copy_from_slice(&(EHDR_SIZE as u16).to_le_bytes());
+    repaired[E_SHENTSIZE..EHDR_SIZE].fill(0);
+    repaired[E_SHENTSIZE] = 64;
+    repaired.extend_from_slice(header.get(phoff..phoff.checked_add(size)?)?);
+    Some(repaired)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_name_of_its_own() {
+        for format in Format::all() {
+            assert_eq!(Format::from_name(format.name()), Some(format));
+        }
+    }
+
+    #[test]
+    fn program_headers_move_behind_the_elf_header() {
+        let mut header = vec![0; 512];
+        header[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        header[E_PHOFF] = 192;
+        header[E_EHSIZE] = 8;
+        header[E_PHNUM] = 2;
+        header[192..192 + 2 * PHDR_SIZE].fill(7);
+        let repaired = repaired_header(&header).unwrap();
+        assert_eq!(repaired.len(), EHDR_SIZE + 2 * PHDR_SIZE);
+        assert_eq!((repaired[E_PHOFF], repaired[E_EHSIZE], repaired[E_PHNUM]), (64, 64, 2));
+        assert!(repaired[EHDR_SIZE..].iter().all(|&byte| byte == 7));
+        assert!(repaired_header(&header[..200]).is_none(), "headers outside what was read");
+        assert!(repaired_header(b"KDUMP   ").is_none());
+    }
+}

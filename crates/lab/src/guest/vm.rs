@@ -1,0 +1,193 @@
+//! Boots a guest, waits for its death, and has QEMU write its memory to files.
+//!
+//! TCG (software emulation) on every host: no /dev/kvm, no root. The guest has
+//! no kdump kernel, so the registers in the dump are those at the moment QEMU
+//! stopped it, in the delay loop at the end of panic().
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::error::LabError;
+use crate::format::Format;
+use crate::guest::console::{self, PANIC_END};
+use crate::guest::monitor::Monitor;
+use crate::host;
+use crate::matrix::{Boot, Expect};
+
+/// Much more than a boot and a watchdog need (10 to 40 s): hosts may be busy.
+const LIMIT: Duration = Duration::from_secs(300);
+const MONITOR_LIMIT: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(100);
+/// A live guest is dumped in the midst of its work.
+const LIVE_WORK: Duration = Duration::from_secs(4);
+const DISK_MB: u64 = 64;
+
+/// One guest to boot.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) boot: &'a Boot,
+    pub(crate) expect: &'a Expect,
+    pub(crate) image: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    /// Where its files are made.
+    pub(crate) folder: &'a Path,
+}
+
+/// What a guest left.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) console: PathBuf,
+    pub(crate) boot_time: Duration,
+}
+
+impl Machine<'_> {
+    /// Boots the guest, lets it die, and dumps it in each of the formats QEMU writes.
+    pub(crate) fn run(&self, formats: &[Format]) -> Result<Remains, LabError> {
+        let console = self.folder.join("console.txt");
+        let disk = self.make_disk()?;
+        let started = Instant::now();
+        let mut qemu = self.start(&console, &disk)?;
+        let mut monitor = qemu.monitor().map_err(|reason| self.failure(&console, &reason))?;
+        self.wait(&mut qemu, &mut monitor, &console)
+            .map_err(|reason| self.failure(&console, &reason))?;
+        let boot_time = started.elapsed();
+        let text = read_console(&console);
+        console::check(&text, self.expect).map_err(|reason| self.failure(&console, &reason))?;
+        self.dump(&mut monitor, formats).map_err(|reason| self.failure(&console, &reason))?;
+        drop(qemu);
+        let _ = fs::remove_file(&disk);
+        Ok(Remains { console, boot_time })
+    }
+
+    fn start(&self, console: &Path, disk: &Path) -> Result<Qemu, LabError> {
+        let boot = self.boot;
+        let errors = self.folder.join("qemu.log");
+        let errors = File::create(&errors).map_err(LabError::io("create", &errors))?;
+        // setpriv: QEMU dies with the lab, however that ends.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-reboot"])
+            .args(["-accel", "tcg", "-cpu", &boot.cpu, "-smp", &boot.cpus.to_string()])
+            .args(["-m", &boot.memory_mb.to_string(), "-display", "none"])
+            .args(["-vga", "std"])
+            .arg("-serial")
+            .arg(format!("file:{}", escaped(console)))
+            .arg("-drive")
+            .arg(format!("file={},if=virtio,format=raw", escaped(disk)))
+            .args(["-nic", "user,model=virtio-net-pci", "-device", "virtio-balloon-pci"])
+            .args(["-qmp", "stdio", "-kernel"])
+            .arg(self.image)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .arg("-append")
+            .arg(format!("console=ttyS0 panic=0 {}", boot.append).trim_end());
+        if boot.vmcoreinfo {
+            command.args(["-device", "vmcoreinfo"]);
+        }
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .map_err(LabError::io("run", Path::new("setpriv qemu-system-x86_64")))?;
+        Ok(Qemu(child))
+    }
+
+    /// An ext4 disk with a journal.
+    fn make_disk(&self) -> Result<PathBuf, LabError> {
+        let disk = self.folder.join("disk.img");
+        let file = File::create(&disk).map_err(LabError::io("create", &disk))?;
+        file.set_len(DISK_MB << 20).map_err(LabError::io("create", &disk))?;
+        host::run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&disk))?;
+        Ok(disk)
+    }
+
+    fn wait(&self, qemu: &mut Qemu, monitor: &mut Monitor, path: &Path) -> Result<(), String> {
+        let started = Instant::now();
+        let mut answered = 0;
+        while started.elapsed() < LIMIT {
+            std::thread::sleep(POLL);
+            let text = read_console(path);
+            if text.contains(PANIC_END) {
+                return Ok(());
+            }
+            for request in console::parse_requests(&text).into_iter().skip(answered) {
+                answered += 1;
+                match request {
+                    "dump" => {
+                        std::thread::sleep(LIVE_WORK);
+                        return Ok(());
+                    }
+                    "nmi" => monitor.execute("inject-nmi", json!({}), MONITOR_LIMIT).map(|_| ())?,
+                    other => return Err(format!("the guest asks for {other:?}")),
+                }
+            }
+            if let Ok(Some(status)) = qemu.0.try_wait() {
+                let log = read_console(&self.folder.join("qemu.log"));
+                return Err(format!("QEMU ended with {status}: {}", host::tail(&log, 5)));
+            }
+        }
+        Err(format!("no panic within {} s", LIMIT.as_secs()))
+    }
+
+    fn dump(&self, monitor: &mut Monitor, formats: &[Format]) -> Result<(), String> {
+        monitor.execute("stop", json!({}), MONITOR_LIMIT)?;
+        for format in formats {
+            let (Some(name), Some(path)) =
+                (format.monitor_format(), format.files(self.folder).into_iter().next())
+            else {
+                continue;
+            };
+            let arguments = json!({
+                "paging": false,
+                "protocol": format!("file:{}", path.display()),
+                "format": name,
+            });
+            monitor.execute("dump-guest-memory", arguments, MONITOR_LIMIT)?;
+        }
+        // A QEMU that is told to quit may be gone before its answer is.
+        let _ = monitor.execute("quit", json!({}), Duration::from_secs(5));
+        Ok(())
+    }
+
+    fn failure(&self, console: &Path, reason: &str) -> LabError {
+        LabError::Guest {
+            dump: self.boot.name.clone(),
+            reason: reason.to_owned(),
+            console_tail: host::tail(&read_console(console), 25),
+        }
+    }
+}
+
+/// A running QEMU, killed on drop.
+#[derive(Debug)]
+struct Qemu(Child);
+
+impl Qemu {
+    fn monitor(&mut self) -> Result<Monitor, String> {
+        match (self.0.stdin.take(), self.0.stdout.take()) {
+            (Some(stdin), Some(stdout)) => Monitor::open(stdin, stdout),
+            _ => Err("QEMU has no monitor".to_owned()),
+        }
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A path in one of QEMU's option lists, where a comma is doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+fn read_console(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
