@@ -1,0 +1,69 @@
+//! Registers of the CPUs at the moment of the dump.
+//!
+//! A kdump kernel finds them in `crash_notes` (kernel/crash_core.c): one ELF
+//! note per possible CPU, in per-CPU memory; the dump's `NT_PRSTATUS` notes
+//! are copies, without the CPUs that left none. A hypervisor writes one note
+//! per virtual CPU, and beside it segments: the base of GS (in user mode, the
+//! swapped one) is the CPU's per-CPU offset, which tells the CPU's number.
+
+use crate::Kernel;
+use crate::arch::x86_64::registers::Registers;
+use crate::error::Result;
+
+/// Offset of the registers in `struct elf_prstatus` and their size.
+const PR_REG: u64 = 112;
+/// Bytes before a note's contents: three words and the padded name "CORE".
+const NOTE_HEADER: u64 = 12 + 8;
+
+/// Registers per possible CPU: (CPU, registers), for those that have some.
+pub fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
+    let possible = kernel.possible_cpus()?;
+    let notes = kernel.image().cpus();
+    if notes.is_empty() {
+        return Ok(possible
+            .into_iter()
+            .filter_map(|cpu| Some((cpu, crash_note(kernel, cpu)?)))
+            .collect());
+    }
+    let offsets: Vec<(u32, u64)> = possible
+        .iter()
+        .filter_map(|cpu| Some((*cpu, kernel.per_cpu_offset(*cpu).ok()?)))
+        .collect();
+    let own: Vec<(u32, Registers)> = possible
+        .iter()
+        .filter_map(|cpu| Some((*cpu, crash_note(kernel, *cpu)?)))
+        .collect();
+    let mut found: Vec<(u32, Registers)> = Vec::new();
+    for (index, state) in notes.iter().enumerate() {
+        let Some(prstatus) = &state.prstatus else { continue };
+        let Ok(words) = <[u64; 21]>::try_from(&prstatus.regs[..21]) else { continue };
+        let regs = Registers::complete(words);
+        let by_gs = state.qemu.as_ref().and_then(|q| {
+            let bases = [Some(q.gs.base), q.kernel_gs_base];
+            bases.iter().flatten().find_map(|base| {
+                offsets.iter().find(|(_, offset)| offset == base).map(|(cpu, _)| *cpu)
+            })
+        });
+        let by_note = || own.iter().find(|(_, r)| *r == regs).map(|(cpu, _)| *cpu);
+        let by_order = || possible.get(index).copied();
+        let cpu = by_gs.or_else(by_note).or_else(by_order);
+        if let Some(cpu) = cpu.filter(|cpu| !found.iter().any(|(seen, _)| seen == cpu)) {
+            found.push((cpu, regs));
+        }
+    }
+    found.sort_by_key(|(cpu, _)| *cpu);
+    Ok(found)
+}
+
+/// The registers that the kernel itself saved for `cpu` when it crashed.
+fn crash_note(kernel: &Kernel, cpu: u32) -> Option<Registers> {
+    let notes = kernel.symbol("crash_notes").and_then(|at| kernel.read_u64(at)).ok()?;
+    let note = kernel.per_cpu_ptr(notes, cpu).ok().filter(|_| notes != 0)?;
+    let header = kernel.read_bytes(note, NOTE_HEADER).ok()?;
+    // namesz 5, type NT_PRSTATUS (1), name "CORE"
+    if header[..4] != [5, 0, 0, 0] || header[8..12] != [1, 0, 0, 0] || &header[12..16] != b"CORE" {
+        return None;
+    }
+    let bytes = kernel.read_bytes(note + NOTE_HEADER + PR_REG, 21 * 8).ok()?;
+    Registers::from_bytes(&bytes).filter(|r| r.ip() != 0)
+}

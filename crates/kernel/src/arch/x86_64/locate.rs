@@ -1,0 +1,162 @@
+//! Finding the kernel in an x86_64 memory image.
+//!
+//! Three ways, the first that works is taken:
+//! 1. VMCOREINFO of the container (ELF note, kdump sub-header):
+//!    `NUMBER(phys_base)`, `SYMBOL(init_top_pgt)` (written `swapper_pg_dir`
+//!    by the generic code), `NUMBER(pgtable_l5_enabled)`, `NUMBER(sme_mask)`
+//!    (Documentation/admin-guide/kdump/vmcoreinfo.rst).
+//! 2. CR3 of a virtual CPU (QEMU's notes): the tables that the CPU ran on
+//!    map the kernel's image between `__START_KERNEL_map` and + 1 GiB. Under
+//!    page table isolation the user half has bit 12 of CR3 set and maps almost
+//!    nothing, the kernel half is the page before it.
+//! 3. A page of memory that starts with `OSRELEASE=`: the kernel keeps its own
+//!    VMCOREINFO in a page of its own (kernel/crash_core.c).
+
+use std::ops::Range;
+
+use kmortem_vmcore::{Image, VmcoreInfo};
+
+use super::{KERNEL_IMAGE_SIZE, START_KERNEL_MAP, paging};
+use crate::arch::PageTables;
+use crate::error::OpenError;
+
+/// Where the kernel was found, and how.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The kernel's own page tables.
+    pub tables: PageTables,
+    /// Physical address of virtual `__START_KERNEL_map` (the kernel's
+    /// `phys_base`), when it is known before the symbols are.
+    pub phys_base: Option<u64>,
+    /// VMCOREINFO, from the container or from memory.
+    pub vmcoreinfo: Option<VmcoreInfo>,
+    /// Virtual range of the kernel's image, rounded to the pages that map it.
+    pub image_range: Range<u64>,
+    /// One sentence for people: how it was found.
+    pub how: String,
+}
+
+/// Finds the kernel, or says what was tried.
+pub fn locate(image: &Image) -> Result<Located, OpenError> {
+    let mut tried = Vec::new();
+    if let Some(info) = image.vmcoreinfo() {
+        match from_vmcoreinfo(image, info.clone(), "VMCOREINFO of the dump's header") {
+            Ok(found) => return Ok(found),
+            Err(why) => tried.push(format!("VMCOREINFO is there but {why}")),
+        }
+    } else {
+        tried.push("the dump has no VMCOREINFO".to_owned());
+    }
+    match from_cpu_state(image) {
+        Ok(found) => return Ok(found),
+        Err(why) => tried.push(why),
+    }
+    match search_vmcoreinfo(image) {
+        Ok(found) => return Ok(found),
+        Err(why) => tried.push(why),
+    }
+    Err(OpenError::NoKernel(tried.join("; ")))
+}
+
+fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Located, String> {
+    let root_va = info
+        .symbol("init_top_pgt")
+        .or_else(|| info.symbol("swapper_pg_dir"))
+        .ok_or("does not name the kernel's page tables")?;
+    let phys_base = match info.number("phys_base") {
+        Some(n) => n as u64,
+        None => return Err("does not say where the kernel lies in memory (phys_base)".into()),
+    };
+    let encryption_mask = info.number("sme_mask").unwrap_or(0) as u64;
+    let levels = if info.number("pgtable_l5_enabled") == Some(1) { 5 } else { 4 };
+    let root = root_va.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base);
+    let tables = PageTables { root, levels, encryption_mask };
+    let hint = info.symbol("_stext").unwrap_or(root_va) & !((2 << 20) - 1);
+    let mut image_range = image_range(image, &tables, hint);
+    if image_range.is_empty() {
+        // The tables may have been lost to a filter or a cut-off dump, while
+        // the image itself still translates by phys_base.
+        let mut probe = [0; 8];
+        image
+            .read(hint.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base), &mut probe)
+            .map_err(|e| format!("the kernel's page tables and text are not in the dump ({e})"))?;
+        image_range = hint..hint + (64 << 20);
+    }
+    Ok(Located {
+        tables,
+        phys_base: Some(phys_base),
+        vmcoreinfo: Some(info),
+        image_range,
+        how: source.to_owned(),
+    })
+}
+
+/// The run of mapped image pages around `hint`, or the first one at all.
+fn image_range(image: &Image, tables: &PageTables, hint: u64) -> Range<u64> {
+    let limit = START_KERNEL_MAP + KERNEL_IMAGE_SIZE;
+    match paging::next_mapped(image, tables, hint, limit) {
+        Some(start) => start..paging::end_of_run(image, tables, start, limit),
+        None => hint..hint,
+    }
+}
+
+fn from_cpu_state(image: &Image) -> Result<Located, String> {
+    let mut seen = 0;
+    for (index, cpu) in image.cpus().iter().enumerate() {
+        let Some(state) = &cpu.qemu else { continue };
+        seen += 1;
+        let (cr3, cr4) = (state.cr[3], state.cr[4]);
+        let levels = if cr4 & (1 << 12) != 0 { 5 } else { 4 };
+        for root in [cr3 & !0x1fff & PHYS, cr3 & !0xfff & PHYS] {
+            let tables = PageTables { root, levels, encryption_mask: 0 };
+            let range = image_range(image, &tables, START_KERNEL_MAP);
+            if range.end - range.start < (4 << 20) {
+                continue;
+            }
+            let phys_base = paging::walk(image, &tables, range.start)
+                .ok()
+                .map(|m| m.phys.wrapping_sub(range.start.wrapping_sub(START_KERNEL_MAP)));
+            return Ok(Located {
+                tables,
+                phys_base,
+                vmcoreinfo: None,
+                image_range: range,
+                how: format!("page tables of virtual CPU {index} (CR3 {cr3:#x})"),
+            });
+        }
+    }
+    Err(match seen {
+        0 => "it has no CPU state to start from".into(),
+        n => format!("the page tables of its {n} CPUs map no kernel image"),
+    })
+}
+
+const PHYS: u64 = 0x000f_ffff_ffff_ffff;
+
+fn search_vmcoreinfo(image: &Image) -> Result<Located, String> {
+    let mut pages = 0u64;
+    let mut refused = None;
+    for range in image.present() {
+        let mut addr = range.start & !4095;
+        while addr < range.end {
+            pages += 1;
+            let mut start = [0; 10];
+            if image.read(addr, &mut start).is_ok() && &start == b"OSRELEASE=" {
+                let mut page = vec![0; 4096];
+                let found = image.read(addr, &mut page).ok().and(VmcoreInfo::find_in(&page));
+                if let Some(info) = found {
+                    let source = format!("VMCOREINFO found in memory at physical {addr:#x}");
+                    match from_vmcoreinfo(image, info, &source) {
+                        Ok(found) => return Ok(found),
+                        Err(why) => refused = Some(why),
+                    }
+                }
+            }
+            addr += 4096;
+        }
+    }
+    Err(match refused {
+        Some(why) => format!("a VMCOREINFO found in memory {why}"),
+        None => format!("none of its {pages} pages holds a VMCOREINFO"),
+    })
+}

@@ -1,0 +1,343 @@
+//! The way from one frame to its caller on x86_64, by ORC.
+//!
+//! For every instruction ORC says where the caller's stack pointer (CFA) is,
+//! and whether a return address, a `struct pt_regs` or an iret frame lies
+//! below it (Documentation/arch/x86/orc-unwinder.rst; the rules that the
+//! running kernel follows are in arch/x86/kernel/unwind_orc.c). It does not
+//! trust stale stack words: what is shown was called.
+//!
+//! Where the rules end early a guess may go on, and is marked:
+//! - a jump to an address that is no code: the return address of that call is
+//!   at the top of the stack;
+//! - code without rules (trampolines, eBPF programs): the frame pointer;
+//! - else the next word on the stack that points behind a call.
+
+use std::ops::Range;
+
+use kmortem_debuginfo::orc::{OrcEntry, OrcKind, OrcReg};
+
+use super::registers::{IRET_FRAME, PT_REGS_SIZE, Reg, Registers};
+use super::stacks::{CpuStack, StackKind};
+use crate::Kernel;
+use crate::error::Result;
+use crate::stack::{Frame, Stack, StackEnd, StackStart, Trust};
+
+/// More frames than fit on all stacks of a CPU mean a loop.
+const MOST_FRAMES: usize = 4096;
+/// Stacks that one trace may cross: task, IRQ, and nested exceptions.
+const MOST_SWITCHES: usize = 32;
+/// Guesses in a row after which a trace is given up.
+const MOST_GUESSES: usize = 3;
+
+/// Where a trace starts.
+pub enum Start {
+    /// From registers of a CPU (or of an exception frame).
+    Registers(Registers),
+    /// From the frame that `__switch_to_asm` left: (stack pointer of the
+    /// caller, its return address's stack address, return address, rbp).
+    Switched {
+        /// Stack pointer after the return.
+        sp: u64,
+        /// Stack address of the return address.
+        at: u64,
+        /// The return address.
+        ip: u64,
+        /// Saved frame pointer.
+        bp: u64,
+    },
+}
+
+/// The stacks on which a trace may move.
+pub struct Stacks<'a> {
+    /// The task's own stack.
+    pub task: Range<u64>,
+    /// The CPUs' stacks, sorted.
+    pub cpus: &'a [CpuStack],
+}
+
+impl Stacks<'_> {
+    /// The stack that `addr` is on.
+    fn find(&self, addr: u64) -> Option<(StackKind, Range<u64>)> {
+        // A stack pointer at the very end of an empty stack still belongs to it.
+        if (self.task.start..=self.task.end).contains(&addr) {
+            return Some((StackKind::Task, self.task.clone()));
+        }
+        let after = self.cpus.partition_point(|s| s.range.start <= addr);
+        let stack = self.cpus.get(after.checked_sub(1)?)?;
+        (addr <= stack.range.end).then(|| (stack.kind, stack.range.clone()))
+    }
+}
+
+/// One point of the way: the state of the processor in a frame.
+struct State {
+    ip: u64,
+    sp: u64,
+    bp: u64,
+    /// Stack address of the word that gave `ip`.
+    at: u64,
+    /// Registers that an exception saved here: `ip` is exact.
+    regs: Option<Registers>,
+    /// The last full set seen on the way, for rules that need r10, r13, ....
+    full: Option<Registers>,
+    trust: Trust,
+}
+
+/// Follows a stack from `start` to its end.
+pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
+    let (mut state, origin) = match start {
+        Start::Registers(regs) => {
+            let state = State {
+                ip: regs.ip(),
+                sp: regs.sp(),
+                bp: regs.bp().unwrap_or(0),
+                at: regs.sp(),
+                regs: Some(*regs),
+                full: Some(*regs),
+                trust: Trust::Registers,
+            };
+            (state, StackStart::SavedRegisters)
+        }
+        Start::Switched { sp, at, ip, bp } => {
+            let state = State {
+                ip: *ip,
+                sp: *sp,
+                bp: *bp,
+                at: *at,
+                regs: None,
+                full: None,
+                trust: Trust::Unwound,
+            };
+            (state, StackStart::Switched)
+        }
+    };
+    let mut walk = Walk { kernel, stacks, frames: Vec::new(), switches: 0, guesses: 0 };
+    let end = loop {
+        if let Some(registers) = state.regs.filter(Registers::is_user) {
+            break StackEnd::User { registers };
+        }
+        walk.push(&state);
+        if walk.frames.len() >= MOST_FRAMES {
+            break broken(format!("more than {MOST_FRAMES} frames"));
+        }
+        match walk.step(&state) {
+            Ok(next) => state = next,
+            Err(end) => break end,
+        }
+    };
+    Stack { frames: walk.frames, end, start: origin }
+}
+
+fn broken(reason: impl Into<String>) -> StackEnd {
+    StackEnd::Broken { reason: reason.into() }
+}
+
+struct Walk<'a> {
+    kernel: &'a Kernel,
+    stacks: &'a Stacks<'a>,
+    frames: Vec<Frame>,
+    switches: usize,
+    guesses: usize,
+}
+
+impl Walk<'_> {
+    fn push(&mut self, state: &State) {
+        self.guesses = match state.trust {
+            Trust::Guess(_) => self.guesses + 1,
+            _ => 0,
+        };
+        self.frames.push(Frame {
+            pc: state.ip,
+            at: state.at,
+            sp: state.sp,
+            symbol: self.kernel.frame_symbol(state.ip, state.regs.is_some()),
+            stack: self.stacks.find(state.at).map(|(kind, _)| kind),
+            registers: state.regs,
+            trust: state.trust.clone(),
+        });
+    }
+
+    /// The caller of the frame in `state`.
+    fn step(&mut self, state: &State) -> Result<State, StackEnd> {
+        let lookup = if state.regs.is_some() { state.ip } else { state.ip.wrapping_sub(1) };
+        let rule = self.kernel.orc_at(lookup).map_err(|e| broken(e.to_string()))?;
+        let next = match rule {
+            Some(rule) => match rule.kind {
+                OrcKind::EndOfStack => return Err(StackEnd::ThreadStart),
+                _ => self.apply(state, &rule)?,
+            },
+            None if !self.kernel.is_text(lookup) && self.kernel.symbol_at(lookup).is_none() => {
+                self.after_bad_jump(state)?
+            }
+            None => self.guess(state, "its code has no unwind rule")?,
+        };
+        self.check_progress(state, &next)?;
+        Ok(next)
+    }
+
+    fn apply(&self, state: &State, rule: &OrcEntry) -> Result<State, StackEnd> {
+        let from_regs = |reg: Reg, name: &str| {
+            state
+                .full
+                .and_then(|r| r.get(reg))
+                .ok_or_else(|| broken(format!("the caller's frame hangs on {name}, which was not saved")))
+        };
+        let offset = |base: u64| base.wrapping_add_signed(i64::from(rule.sp_offset));
+        let cfa = match rule.sp_reg {
+            OrcReg::Sp => offset(state.sp),
+            OrcReg::Bp => offset(state.bp),
+            OrcReg::SpIndirect => offset(self.word(state.sp)?),
+            OrcReg::BpIndirect => self.word(offset(state.bp))?,
+            OrcReg::R10 => offset(from_regs(Reg::R10, "r10")?),
+            OrcReg::R13 => offset(from_regs(Reg::R13, "r13")?),
+            OrcReg::Di => offset(from_regs(Reg::Di, "rdi")?),
+            OrcReg::Dx => offset(from_regs(Reg::Dx, "rdx")?),
+            OrcReg::Ax => offset(from_regs(Reg::Ax, "rax")?),
+            OrcReg::Undefined | OrcReg::PrevSp | OrcReg::Unknown(_) => {
+                return Err(broken("the unwind rule names no stack pointer"));
+            }
+        };
+        let mut next = match rule.kind {
+            OrcKind::Regs => self.from_registers(cfa, PT_REGS_SIZE)?,
+            OrcKind::RegsPartial => State { full: state.full, ..self.from_registers(cfa, 40)? },
+            _ => {
+                let at = cfa.wrapping_sub(8);
+                State {
+                    ip: self.word(at)?,
+                    sp: cfa,
+                    bp: state.bp,
+                    at,
+                    regs: None,
+                    full: None,
+                    trust: Trust::Unwound,
+                }
+            }
+        };
+        let saved_at = |base: u64| base.wrapping_add_signed(i64::from(rule.bp_offset));
+        next.bp = match rule.bp_reg {
+            OrcReg::PrevSp => self.word(saved_at(cfa))?,
+            OrcReg::Bp => self.word(saved_at(state.bp))?,
+            // Not saved by this function: as the exception saved it, or as it was.
+            _ => next.regs.and_then(|r| r.bp()).unwrap_or(state.bp),
+        };
+        Ok(next)
+    }
+
+    /// The frame that an exception interrupted, from what it saved at `at`:
+    /// a whole `struct pt_regs`, or the processor's part of it alone.
+    fn from_registers(&self, at: u64, size: u64) -> Result<State, StackEnd> {
+        let bytes = self.kernel.read_bytes(at, size).map_err(|e| broken(e.to_string()))?;
+        let regs = Registers::from_bytes(&bytes)
+            .filter(Registers::is_plausible)
+            .ok_or_else(|| broken(format!("no saved registers at {at:#x} where the rules say so")))?;
+        let ip_at = if size == PT_REGS_SIZE { at + IRET_FRAME } else { at };
+        Ok(State {
+            ip: regs.ip(),
+            sp: regs.sp(),
+            bp: regs.bp().unwrap_or(0),
+            at: ip_at,
+            regs: Some(regs),
+            full: regs.is_complete().then_some(regs),
+            trust: Trust::Unwound,
+        })
+    }
+
+    /// Control went to something that is no code: a call pushed the return
+    /// address, and nothing has moved the stack pointer since.
+    fn after_bad_jump(&self, state: &State) -> Result<State, StackEnd> {
+        let ip = self.word(state.sp)?;
+        if !self.kernel.is_text(ip) {
+            return Err(broken(format!("no code at {:#x}, and no return address above it", state.ip)));
+        }
+        Ok(State {
+            ip,
+            sp: state.sp + 8,
+            bp: state.bp,
+            at: state.sp,
+            regs: None,
+            full: state.full,
+            trust: Trust::Guess("return address left by the call to a place that is no code".into()),
+        })
+    }
+
+    /// By the frame pointer, else by the next word that points behind a call.
+    fn guess(&self, state: &State, why: &str) -> Result<State, StackEnd> {
+        let Some((_, stack)) = self.stacks.find(state.sp) else {
+            return Err(broken(format!("the stack pointer {:#x} is on no known stack", state.sp)));
+        };
+        if self.guesses >= MOST_GUESSES {
+            return Err(broken(format!("{why}, and {MOST_GUESSES} guesses led no further")));
+        }
+        let found = |at: u64, ip: u64, bp: u64, how: &str| State {
+            ip,
+            sp: at + 8,
+            bp,
+            at,
+            regs: None,
+            full: None,
+            trust: Trust::Guess(format!("{how} ({why})")),
+        };
+        if stack.contains(&state.bp) && state.bp >= state.sp && state.bp % 8 == 0 {
+            let at = state.bp + 8;
+            if let (Ok(bp), Ok(ip)) = (self.word(state.bp), self.word(at)) {
+                if self.follows_call(ip) {
+                    return Ok(found(at, ip, bp, "by the frame pointer"));
+                }
+            }
+        }
+        let mut at = (state.sp + 7) & !7;
+        while at < stack.end {
+            let ip = self.word(at)?;
+            if self.follows_call(ip) {
+                return Ok(found(at, ip, state.bp, "next return address on the stack"));
+            }
+            at += 8;
+        }
+        Err(broken(why))
+    }
+
+    /// Whether `ip` is in code and a call instruction ends just before it.
+    fn follows_call(&self, ip: u64) -> bool {
+        if !self.kernel.is_text(ip) {
+            return false;
+        }
+        let mut code = [0; 7];
+        if self.kernel.read(ip.wrapping_sub(7), &mut code).is_err() {
+            return false;
+        }
+        // call rel32; call r/m64 in its 2-, 3-, 6- and 7-byte forms.
+        let modrm_is_call = |b: u8| b >> 3 & 7 == 2;
+        code[2] == 0xe8
+            || (code[5] == 0xff && modrm_is_call(code[6]))
+            || (code[4] == 0xff && modrm_is_call(code[5]))
+            || (code[1] == 0xff && modrm_is_call(code[2]))
+            || (code[0] == 0xff && modrm_is_call(code[1]))
+    }
+
+    /// Towards the caller the stack pointer rises on one stack. A change of
+    /// stacks is fine, but not for ever.
+    fn check_progress(&mut self, from: &State, to: &State) -> Result<(), StackEnd> {
+        if to.regs.is_some_and(|r| r.is_user()) {
+            return Ok(());
+        }
+        let (old, new) = (self.stacks.find(from.sp), self.stacks.find(to.sp));
+        let same = match (&old, &new) {
+            (Some((_, a)), Some((_, b))) => a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        if same && to.sp <= from.sp {
+            return Err(broken(format!("the stack turns back at {:#x}", to.sp)));
+        }
+        if !same {
+            self.switches += 1;
+            if self.switches > MOST_SWITCHES {
+                return Err(broken("more changes of stack than there are stacks"));
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&self, addr: u64) -> Result<u64, StackEnd> {
+        self.kernel.read_u64(addr).map_err(|e| broken(e.to_string()))
+    }
+}

@@ -1,0 +1,40 @@
+//! The dead kernel as objects: tasks, stacks, memory, locks, devices.
+//!
+//! [`Kernel::open`] finds the kernel in a memory image and reads its own
+//! symbol table (kallsyms), types (BTF) and unwind rules (ORC) out of that
+//! memory: no debuginfo, no table of kernel versions. Opening costs
+//! milliseconds; nothing is computed before someone asks for it.
+//!
+//! Floors below: `kmortem-vmcore` gives physical memory, `kmortem-debuginfo`
+//! gives names, types and unwind rules out of bytes. This crate answers
+//! questions with plain, serialisable values. It prints nothing.
+//!
+//! Addresses are kernel virtual addresses (`u64`) unless a name says `phys`.
+//! Absent memory is an [`Error::Read`] with its reason, never zeros.
+#![forbid(unsafe_code)]
+
+pub mod arch;
+mod backtrace;
+pub mod cpu;
+pub mod error;
+mod kernel;
+pub mod layout;
+pub mod list;
+pub mod module;
+pub mod object;
+mod orc;
+pub mod space;
+pub mod stack;
+pub mod symbol;
+pub mod task;
+pub mod xarray;
+
+pub use error::{Error, Fault, OpenError, Result};
+pub use kernel::Kernel;
+pub use object::Object;
+pub use symbol::SymbolAt;
+
+/// What the [`layout!`] macro names in other crates.
+pub mod reexport {
+    pub use kmortem_debuginfo::btf::Type;
+}

@@ -1,0 +1,111 @@
+//! Names for addresses and addresses for names, of the kernel and its modules.
+
+use serde::Serialize;
+
+use crate::Kernel;
+use crate::error::{Error, Result};
+
+/// The symbol that an address lies in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SymbolAt {
+    /// The symbol's name.
+    pub name: String,
+    /// Bytes from the symbol's start to the address.
+    pub offset: u64,
+    /// Bytes to the next symbol (capped): a symbol's size as far as kallsyms
+    /// knows.
+    pub size: u64,
+    /// The module that it belongs to; none for the kernel itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+}
+
+impl std::fmt::Display for SymbolAt {
+    /// `name+0x12`, with ` [module]` behind it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{:#x}", self.name, self.offset)?;
+        match &self.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kernel {
+    /// Address of the kernel's symbol `name` (not of a module's).
+    pub fn symbol(&self, name: &str) -> Result<u64> {
+        self.kallsyms().find(name).ok_or_else(|| Error::NoSymbol(name.to_owned()))
+    }
+
+    /// Address of `name` in the kernel or in any module.
+    pub fn symbol_anywhere(&self, name: &str) -> Result<u64> {
+        self.symbol(name).or_else(|e| {
+            let modules = self.modules().map_err(|_| e.clone())?;
+            modules.iter().find_map(|m| m.symbols(self).ok()?.find(name)).ok_or(e)
+        })
+    }
+
+    /// The symbol that `addr` lies in: the kernel's, or a module's.
+    pub fn symbol_at(&self, addr: u64) -> Option<SymbolAt> {
+        if let Some(module) = self.module_at(addr) {
+            let found = module.symbols(self).ok().and_then(|s| s.lookup(addr))?;
+            return Some(SymbolAt { module: Some(module.name.clone()), ..found });
+        }
+        if !self.space().image_range().contains(&addr) {
+            return None;
+        }
+        let found = self.kallsyms().lookup(addr)?;
+        Some(SymbolAt {
+            name: found.name.to_string(),
+            offset: addr - found.addr,
+            size: found.size,
+            module: None,
+        })
+    }
+
+    /// Whether code may run at `addr`: the kernel's text (init text included)
+    /// or a module's.
+    pub fn is_text(&self, addr: u64) -> bool {
+        let between = |from: &str, to: &str| match (self.symbol(from), self.symbol(to)) {
+            (Ok(from), Ok(to)) => (from..to).contains(&addr),
+            _ => false,
+        };
+        between("_stext", "_etext")
+            || between("_sinittext", "_einittext")
+            || self.module_at(addr).is_some_and(|m| m.is_text(addr))
+    }
+}
+
+/// Types of well-known global variables: BTF describes per-CPU variables only
+/// (pahole's global_var encoding is off by default). `None` for the others.
+pub fn global_type(name: &str) -> Option<&'static str> {
+    GLOBALS.iter().find(|(variable, _)| *variable == name).map(|(_, ty)| *ty)
+}
+
+/// (variable, type), with the header or source that declares it.
+const GLOBALS: &[(&str, &str)] = &[
+    ("init_task", "struct task_struct"),           // init/init_task.c
+    ("init_mm", "struct mm_struct"),               // mm/init-mm.c
+    ("init_uts_ns", "struct uts_namespace"),       // init/version.c
+    ("init_pid_ns", "struct pid_namespace"),       // kernel/pid.c
+    ("init_net", "struct net"),                    // net/core/net_namespace.c
+    ("init_css_set", "struct css_set"),            // kernel/cgroup/cgroup.c
+    ("cgrp_dfl_root", "struct cgroup_root"),       // kernel/cgroup/cgroup.c
+    ("contig_page_data", "struct pglist_data"),    // mm/memblock.c, without NUMA
+    ("boot_cpu_data", "struct cpuinfo_x86"),       // arch/x86/kernel/setup.c
+    ("modules", "struct list_head"),               // kernel/module/main.c
+    ("slab_caches", "struct list_head"),           // mm/slab_common.c
+    ("cgroup_roots", "struct list_head"),          // kernel/cgroup/cgroup.c
+    ("net_namespace_list", "struct list_head"),    // net/core/net_namespace.c
+    ("jiffies", "unsigned long"),                  // kernel/time/jiffies.c
+    ("jiffies_64", "unsigned long"),               // kernel/time/timer.c
+    ("avenrun", "unsigned long"),                  // kernel/sched/loadavg.c, the first of 3
+    ("init_top_pgt", "unsigned long"),             // arch/x86/kernel/head_64.S
+    ("phys_base", "unsigned long"),                // arch/x86/kernel/head_64.S
+    ("page_offset_base", "unsigned long"),         // arch/x86/mm/kaslr.c
+    ("vmalloc_base", "unsigned long"),             // arch/x86/mm/kaslr.c
+    ("vmemmap_base", "unsigned long"),             // arch/x86/mm/kaslr.c
+    ("panic_cpu", "int"),                          // kernel/panic.c
+    ("tainted_mask", "unsigned long"),             // kernel/panic.c
+    ("saved_command_line", "char"),                // init/main.c, a pointer to it
+];
