@@ -22,10 +22,9 @@ use crate::host;
 pub enum Format {
     /// ELF, as QEMU writes it: all memory.
     Elf,
-    /// kdump compressed with zlib, as QEMU writes it: all memory, flattened.
+    /// kdump compressed with zlib, as QEMU writes it: all memory, flattened. (Debian's QEMU
+    /// is built without LZO and snappy.)
     QemuZlib,
-    /// The same with LZO.
-    QemuLzo,
     /// makedumpfile, filtered, not compressed.
     KdumpRaw,
     /// makedumpfile, filtered, zlib.
@@ -52,7 +51,6 @@ pub enum Format {
 const NAMES: &[(Format, &str)] = &[
     (Format::Elf, "elf"),
     (Format::QemuZlib, "qemu-zlib"),
-    (Format::QemuLzo, "qemu-lzo"),
     (Format::KdumpRaw, "kdump-raw"),
     (Format::KdumpZlib, "kdump-zlib"),
     (Format::KdumpLzo, "kdump-lzo"),
@@ -91,7 +89,6 @@ impl Format {
         match self {
             Format::Elf => Some("elf"),
             Format::QemuZlib => Some("kdump-zlib"),
-            Format::QemuLzo => Some("kdump-lzo"),
             _ => None,
         }
     }
@@ -117,7 +114,7 @@ impl Format {
             Format::Split => &["--split", "-z", "-d", &level],
             Format::FilteredElf => &["-E", "-d", &level],
             Format::Overfiltered => &["-l", "-d", "31"],
-            Format::Elf | Format::QemuZlib | Format::QemuLzo | Format::Truncated => &[],
+            Format::Elf | Format::QemuZlib | Format::Truncated => &[],
         };
         arguments.iter().map(|&argument| argument.to_owned()).collect()
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{Cache, publish};
 use crate::debian::archive::Suite;
 use crate::debian::control::{self, Package};
+use crate::debian::version;
 use crate::error::{LabError, Result};
 use crate::host;
 use crate::matrix::{KernelSpec, Matrix};
@@ -91,13 +92,9 @@ fn fetch(cache: &Cache, matrix: &Matrix, spec: &KernelSpec) -> Result<Kernel> {
     host::note(&format!("{}: reading the package indices", spec.name));
     let scratch = cache.scratch()?;
     let indices = Indices::read(matrix.suites(&spec.suites)?, scratch.path())?;
-    let (image, abi) = indices.newest(&spec.image)?;
-    let version = image.1.version.clone();
+    let Build { abi, mut packages } = indices.newest_build(spec)?;
+    let version = packages.first().map(|(_, image)| image.version.clone()).unwrap_or_default();
     let root = root_folder(cache, spec, &version);
-    let mut packages = vec![image];
-    for name in spec.packages.iter().chain(&spec.headers) {
-        packages.push(indices.package(&name.replace("{abi}", &abi))?);
-    }
     if !root.is_dir() {
         let staged = scratch.path().join("root");
         fs::create_dir(&staged).map_err(LabError::io("create", &staged))?;
@@ -150,6 +147,12 @@ pub(crate) fn download_debug_package(
     suite.download(&package, folder)
 }
 
+/// A build of a kernel: what stands for the `*` in its name, and its packages.
+struct Build {
+    abi: String,
+    packages: Vec<Found>,
+}
+
 /// The package indices of some suites.
 struct Indices(Vec<(Suite, Vec<Package>)>);
 
@@ -163,16 +166,34 @@ impl Indices {
         Ok(Indices(indices))
     }
 
-    /// The newest package whose name matches a pattern, over all suites.
-    fn newest(&self, pattern: &str) -> Result<(Found, String)> {
-        let found = self.0.iter().filter_map(|(suite, packages)| {
-            let (package, abi) = control::find_newest(packages, pattern)?;
-            Some(((suite.clone(), package.clone()), abi.to_owned()))
-        });
-        let newest = found.max_by(|(a, _), (b, _)| {
-            crate::debian::version::compare(&a.1.version, &b.1.version)
-        });
-        newest.ok_or_else(|| self.missing(pattern))
+    /// The newest build that the mirror has in full, debug package included: an
+    /// index may go on naming packages that are gone. Without any such build,
+    /// the newest.
+    fn newest_build(&self, spec: &KernelSpec) -> Result<Build> {
+        let mut images: Vec<(&Package, &str)> = self
+            .0
+            .iter()
+            .flat_map(|(_, packages)| control::find_all(packages, &spec.image))
+            .collect();
+        images.sort_by(|(a, _), (b, _)| version::compare(&b.version, &a.version));
+        let build = |abi: &str| -> Result<Build> {
+            let names = std::iter::once(&spec.image).chain(&spec.packages).chain(&spec.headers);
+            let packages = names.map(|name| {
+                self.package(&name.replace("{abi}", abi).replace('*', abi))
+            });
+            Ok(Build { abi: abi.to_owned(), packages: packages.collect::<Result<_>>()? })
+        };
+        for (_, abi) in &images {
+            let Ok(build) = build(abi) else { continue };
+            let Ok(debug) = self.package(&spec.debug.replace("{abi}", abi)) else { continue };
+            if build.packages.iter().chain([&debug]).all(|(suite, package)| suite.has(package)) {
+                return Ok(build);
+            }
+        }
+        match images.first() {
+            Some((_, abi)) => build(abi),
+            None => Err(self.missing(&spec.image)),
+        }
     }
 
     /// The newest package of a name, over all suites.
@@ -181,7 +202,7 @@ impl Indices {
             Some((suite.clone(), control::find_package(packages, name)?.clone()))
         });
         let newest = found
-            .max_by(|a, b| crate::debian::version::compare(&a.1.version, &b.1.version));
+            .max_by(|a, b| version::compare(&a.1.version, &b.1.version));
         newest.ok_or_else(|| self.missing(name))
     }
 

@@ -265,7 +265,9 @@ impl Lab {
                     return publish(&staged, folder);
                 }
                 Err(error) if attempt < ATTEMPTS => {
-                    host::note(&format!("{}: once more: {error}", boot.name));
+                    let reason = error.to_string();
+                    let reason = reason.lines().next().unwrap_or_default();
+                    host::note(&format!("once more: {reason}"));
                     attempt += 1;
                 }
                 Err(error) => return Err(error),

@@ -332,7 +332,7 @@ mod tests {
         let (boot, format) = matrix.dump("k61-null.kdump-zlib").unwrap();
         assert_eq!((boot.name.as_str(), format), ("k61-null", Format::KdumpZlib));
         assert_eq!(matrix.dump("k61-null").unwrap().1, Format::Elf);
-        assert!(matrix.dump("k61-null.qemu-lzo").is_err(), "QEMU was not asked for it");
+        assert!(matrix.dump("k61-null.qemu-zlib").is_err(), "QEMU was not asked for it");
         assert!(matrix.dump("k61-nothing").is_err());
         assert!(matrix.dump("k61-null.zip").is_err());
     }

@@ -47,6 +47,11 @@ impl Suite {
         Ok(control::parse_packages(&String::from_utf8_lossy(&text)))
     }
 
+    /// Whether the mirror still has a package that its index names.
+    pub(crate) fn has(&self, package: &Package) -> bool {
+        agent().head(format!("{}/{}", self.mirror, package.filename)).call().is_ok()
+    }
+
     /// Downloads a package into `folder`, unpacks it under `root` and deletes it.
     pub(crate) fn unpack(&self, package: &Package, folder: &Path, root: &Path) -> Result<()> {
         let file = self.download(package, folder)?;
@@ -98,16 +103,19 @@ fn download_checked(url: &str, file: &Path, expected: &str) -> Result<()> {
 
 fn download(url: &str, file: &Path) -> Result<()> {
     let failed = |reason: String| LabError::Download { url: url.to_owned(), reason };
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .build()
-        .into();
-    let mut response = agent.get(url).call().map_err(|error| failed(error.to_string()))?;
+    let mut response = agent().get(url).call().map_err(|error| failed(error.to_string()))?;
     let mut body = response.body_mut().with_config().limit(DOWNLOAD_LIMIT).reader();
     let mut out = fs::File::create(file).map_err(LabError::io("create", file))?;
     std::io::copy(&mut body, &mut out).map_err(|error| failed(error.to_string()))?;
     Ok(())
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_connect(Some(Duration::from_secs(20)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .build()
+        .into()
 }
 
 fn sha256_of_file(path: &Path) -> Result<String> {

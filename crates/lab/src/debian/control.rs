@@ -45,19 +45,16 @@ pub(crate) fn parse_release_checksum(release: &str, path: &str) -> Option<String
     })
 }
 
-/// The newest package whose name matches `pattern` (one `*`), and what the `*` stands for.
-pub(crate) fn find_newest<'a>(
+/// Packages whose names match `pattern` (one `*`), and what the `*` stands for.
+pub(crate) fn find_all<'a>(
     packages: &'a [Package],
-    pattern: &str,
-) -> Option<(&'a Package, &'a str)> {
-    let (prefix, suffix) = pattern.split_once('*')?;
-    packages
-        .iter()
-        .filter_map(|package| {
-            let abi = package.name.strip_prefix(prefix)?.strip_suffix(suffix)?;
-            abi.starts_with(|c: char| c.is_ascii_digit()).then_some((package, abi))
-        })
-        .max_by(|(a, _), (b, _)| version::compare(&a.version, &b.version))
+    pattern: &'a str,
+) -> impl Iterator<Item = (&'a Package, &'a str)> {
+    let (prefix, suffix) = pattern.split_once('*').unwrap_or((pattern, ""));
+    packages.iter().filter_map(move |package| {
+        let abi = package.name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+        abi.starts_with(|c: char| c.is_ascii_digit()).then_some((package, abi))
+    })
 }
 
 /// The newest package of exactly this name.
@@ -95,12 +92,14 @@ Version: 6.1.999-1
 ";
 
     #[test]
-    fn picks_the_newest_complete_match() {
+    fn finds_complete_packages_by_pattern() {
         let packages = parse_packages(PACKAGES);
         assert_eq!(packages.len(), 3, "a paragraph without a file is no package");
-        let (package, abi) = find_newest(&packages, "linux-image-6.1.0-*-cloud-amd64").unwrap();
-        assert_eq!((package.filename.as_str(), abi), ("pool/b.deb", "47"));
-        assert!(find_newest(&packages, "linux-image-5.10.0-*-cloud-amd64").is_none());
+        let abis: Vec<&str> = find_all(&packages, "linux-image-6.1.0-*-cloud-amd64")
+            .map(|(_, abi)| abi)
+            .collect();
+        assert_eq!(abis, ["9", "47"], "neither the debug package nor the one without a file");
+        assert_eq!(find_all(&packages, "linux-image-5.10.0-*-cloud-amd64").count(), 0);
         assert!(find_package(&packages, "linux-image-6.1.0-9-cloud-amd64").is_some());
     }
 
