@@ -9,7 +9,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("opened in {:?}: {}", start.elapsed(), kernel.how_found());
     let tasks = kernel.tasks()?;
     for task in &tasks.list {
-        println!("PID {} {} {:?} cpu {} active {}", task.pid, task.comm, task.state, task.cpu, task.active);
+        println!(
+            "PID {} {} {:?} cpu {} active {}",
+            task.pid, task.comm, task.state, task.cpu, task.active
+        );
         let stack = kernel.stack(task);
         for (i, frame) in stack.frames.iter().enumerate() {
             let name = frame.symbol.as_ref().map_or("?".to_owned(), ToString::to_string);

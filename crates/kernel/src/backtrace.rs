@@ -130,7 +130,8 @@ fn thread_size(kernel: &Kernel) -> Result<u64> {
             return Ok(size);
         }
     }
-    let between = || Some(kernel.symbol("__end_init_task").ok()? - kernel.symbol("init_stack").ok()?);
+    let between =
+        || Some(kernel.symbol("__end_init_task").ok()? - kernel.symbol("init_stack").ok()?);
     between()
         .filter(plausible)
         .ok_or_else(|| Error::Unavailable("the size of kernel stacks is not to be found".into()))

@@ -79,8 +79,7 @@ impl Kernel {
     /// (Documentation/arch/x86/x86_64/mm.rst).
     fn learn_direct_map(&self) {
         let levels = self.space.tables().levels;
-        let fixed: u64 =
-            if levels == 5 { 0xff11_0000_0000_0000 } else { 0xffff_8880_0000_0000 };
+        let fixed: u64 = if levels == 5 { 0xff11_0000_0000_0000 } else { 0xffff_8880_0000_0000 };
         let variable = |name: &str| self.symbol(name).and_then(|a| self.read_u64(a)).ok();
         let base = variable("page_offset_base").filter(|b| *b >> 63 == 1).unwrap_or(fixed);
         let largest: u64 = if levels == 5 { 1 << 55 } else { 1 << 46 };
@@ -216,8 +215,7 @@ impl Kernel {
     /// The members that `L` declares, resolved once per dump.
     pub fn layout<L: Layout>(&self) -> Result<Arc<L>> {
         let id = TypeId::of::<L>();
-        let known =
-            self.layouts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let known = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         if let Some(layout) = known.and_then(|any| any.downcast::<L>().ok()) {
             return Ok(layout);
         }
@@ -250,10 +248,7 @@ impl Kernel {
 
 /// Reads kallsyms from where VMCOREINFO says its tables are (since v6.0, some
 /// distributions earlier), else searches the kernel's image for them.
-fn load_kallsyms(
-    space: &AddressSpace,
-    info: Option<&VmcoreInfo>,
-) -> Result<Kallsyms, OpenError> {
+fn load_kallsyms(space: &AddressSpace, info: Option<&VmcoreInfo>) -> Result<Kallsyms, OpenError> {
     let anchors: Vec<(&str, u64)> = ["_stext", "init_uts_ns"]
         .into_iter()
         .filter_map(|name| Some((name, info?.symbol(name)?)))
@@ -274,15 +269,31 @@ fn load_kallsyms(
     }
 }
 
-/// Table addresses out of VMCOREINFO's `SYMBOL(kallsyms_*)`.
+/// Table addresses out of VMCOREINFO's `SYMBOL(kallsyms_*)`. It leaves
+/// `kallsyms_markers` out: one `u32` per 256 names, just before the token
+/// table in every order that scripts/kallsyms.c has written, padded to 8 bytes.
 fn tables_of(space: &AddressSpace, info: &VmcoreInfo) -> Option<Tables> {
-    let mut count = [0; 4];
-    space.read(info.symbol("kallsyms_num_syms")?, &mut count).ok()?;
+    let word = |addr: u64| {
+        let mut raw = [0; 4];
+        space.read(addr, &mut raw).ok().map(|()| u32::from_le_bytes(raw))
+    };
+    let num_syms = word(info.symbol("kallsyms_num_syms")?)?;
+    let token_table = info.symbol("kallsyms_token_table")?;
+    let markers = match info.symbol("kallsyms_markers") {
+        Some(addr) => addr,
+        None => {
+            let packed = token_table.checked_sub(u64::from(num_syms.div_ceil(256)) * 4)?;
+            // The first marker is 0, the second is where name 256 starts.
+            [packed, packed & !7].into_iter().find(|at| {
+                word(*at) == Some(0) && word(at + 4).is_some_and(|w| (512..1 << 16).contains(&w))
+            })?
+        }
+    };
     Some(Tables {
-        num_syms: u32::from_le_bytes(count),
+        num_syms,
         names: info.symbol("kallsyms_names")?,
-        markers: info.symbol("kallsyms_markers")?,
-        token_table: info.symbol("kallsyms_token_table")?,
+        markers,
+        token_table,
         token_index: info.symbol("kallsyms_token_index")?,
         offsets: info.symbol("kallsyms_offsets").or_else(|| info.symbol("kallsyms_addresses"))?,
         relative_base: info.symbol("kallsyms_relative_base"),

@@ -178,7 +178,12 @@ impl Module {
 /// Letters of a taint mask, in the kernel's order (kernel/panic.c,
 /// `taint_flags`).
 pub fn taint_letters(mask: u64) -> String {
-    "PFSRMBUDAWCIOELKXTNJ".chars().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, c)| c).collect()
+    "PFSRMBUDAWCIOELKXTNJ"
+        .chars()
+        .enumerate()
+        .filter(|(i, _)| mask >> i & 1 == 1)
+        .map(|(_, c)| c)
+        .collect()
 }
 
 impl ModuleSymbols {
@@ -197,9 +202,14 @@ impl ModuleSymbols {
         let after = self.sorted.partition_point(|s| s.0 <= addr);
         let last = after.checked_sub(1)?;
         let start = self.sorted[last].0;
-        // Of several names at one address, the global one is what people know.
+        // Of several names at one address, the global one is what people know,
+        // but `init_module` and `cleanup_module` are mere aliases that every
+        // module has for the functions its source names.
         let same = self.sorted[..after].iter().rev().take_while(|s| s.0 == start);
-        let best = same.min_by_key(|s| !s.1.is_ascii_uppercase())?;
+        let best = same.min_by_key(|s| {
+            let alias = matches!(s.2.as_str(), "init_module" | "cleanup_module");
+            (alias, !s.1.is_ascii_uppercase())
+        })?;
         let next = self.sorted.get(after).map_or(start + 4096, |s| s.0);
         Some(SymbolAt {
             name: best.2.clone(),
@@ -340,7 +350,34 @@ fn used_by(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Vec<Stri
     let link = kernel.layout::<ModuleUseLayout>()?;
     let head = layout.source_list.address(addr)?;
     let users = kernel.list(head, link.source_list.offset()?, "the users of a module");
-    users.take(4096).map(|user| layout.name.read(kernel, link.source.read(kernel, user?)?)).collect()
+    users
+        .take(4096)
+        .map(|user| layout.name.read(kernel, link.source.read(kernel, user?)?))
+        .collect()
+}
+
+/// `n` little-endian bytes at `from`.
+fn word(bytes: &[u8], from: usize, n: usize) -> u64 {
+    bytes[from..from + n].iter().rev().fold(0, |v, b| v << 8 | u64::from(*b))
+}
+
+/// The string table as far as symbols point into it, up to the first page that
+/// is not in the dump.
+fn read_strings(kernel: &Kernel, strtab: u64, symtab: &[u8]) -> Vec<u8> {
+    let last = symtab.chunks_exact(24).map(|sym| word(sym, 0, 4)).max().unwrap_or(0);
+    let len = (last + 512).min(LONGEST_STRTAB) as usize;
+    let mut strings = vec![0; len];
+    let mut read = 0;
+    while read < len {
+        let at = strtab.wrapping_add(read as u64);
+        let n = ((4096 - (at & 0xfff)) as usize).min(len - read);
+        if kernel.read(at, &mut strings[read..read + n]).is_err() {
+            break;
+        }
+        read += n;
+    }
+    strings.truncate(read);
+    strings
 }
 
 /// Reads `module.kallsyms`. An `Elf64_Sym` is {u32 name, u8 info, u8 other,
@@ -356,22 +393,22 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Result<ModuleSymbols> {
         return Err(Error::corrupt(format!("the symbol count ({count}) of {}", module.name), at));
     }
     let symtab = kernel.read_bytes(layout.symtab.read(kernel, at)?, u64::from(count) * 24)?;
-    let strtab = layout.strtab.read(kernel, at)?;
+    let strings = read_strings(kernel, layout.strtab.read(kernel, at)?, &symtab);
     let types = match layout.typetab.read(kernel, at) {
         Ok(typetab) => kernel.read_bytes(typetab, u64::from(count)).ok(),
         Err(_) => None,
     };
     let mut sorted = Vec::with_capacity(count as usize);
     for (i, sym) in symtab.chunks_exact(24).enumerate().skip(1) {
-        let word = |from: usize, n: usize| {
-            sym[from..from + n].iter().rev().fold(0u64, |v, b| v << 8 | u64::from(*b))
-        };
-        let (name_at, info, shndx, value) = (word(0, 4), sym[4], word(6, 2), word(8, 8));
+        let (name_at, info, shndx, value) =
+            (word(sym, 0, 4), sym[4], word(sym, 6, 2), word(sym, 8, 8));
         let in_module = module.memory.iter().any(|m| m.range.contains(&value));
-        if shndx == 0 || !in_module || name_at > LONGEST_STRTAB {
+        if shndx == 0 || !in_module {
             continue;
         }
-        let name = kernel.read_cstring(strtab.wrapping_add(name_at), 512)?;
+        let Some(tail) = strings.get(name_at as usize..) else { continue };
+        let end = tail.iter().take(512).position(|b| *b == 0).unwrap_or(tail.len().min(512));
+        let name = String::from_utf8_lossy(&tail[..end]).into_owned();
         let kind = match &types {
             Some(letters) => letters[i],
             None => info,

@@ -79,7 +79,8 @@ impl<'k> Object<'k> {
     pub fn index(&self, index: u64) -> Result<Object<'k>> {
         let ty = self.ty.strip();
         let element = ty.target().filter(|_| ty.kind() == Kind::Array);
-        let element = element.ok_or_else(|| Error::NoType(format!("element of {}", ty.c_name())))?;
+        let element =
+            element.ok_or_else(|| Error::NoType(format!("element of {}", ty.c_name())))?;
         let size = element.size().unwrap_or(0);
         let addr = self.addr.wrapping_add(size.wrapping_mul(index));
         Ok(Object::new(self.kernel, addr, element))

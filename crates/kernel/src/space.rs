@@ -147,7 +147,6 @@ impl From<WalkError> for Fault {
 
 impl Memory for AddressSpace {
     fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), MemoryError> {
-        AddressSpace::read(self, addr, buf)
-            .map_err(|e| MemoryError { addr, reason: e.to_string() })
+        AddressSpace::read(self, addr, buf).map_err(|e| MemoryError { addr, reason: e.to_string() })
     }
 }

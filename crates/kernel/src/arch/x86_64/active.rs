@@ -25,14 +25,10 @@ pub fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
             .filter_map(|cpu| Some((cpu, crash_note(kernel, cpu)?)))
             .collect());
     }
-    let offsets: Vec<(u32, u64)> = possible
-        .iter()
-        .filter_map(|cpu| Some((*cpu, kernel.per_cpu_offset(*cpu).ok()?)))
-        .collect();
-    let own: Vec<(u32, Registers)> = possible
-        .iter()
-        .filter_map(|cpu| Some((*cpu, crash_note(kernel, *cpu)?)))
-        .collect();
+    let offsets: Vec<(u32, u64)> =
+        possible.iter().filter_map(|cpu| Some((*cpu, kernel.per_cpu_offset(*cpu).ok()?))).collect();
+    let own: Vec<(u32, Registers)> =
+        possible.iter().filter_map(|cpu| Some((*cpu, crash_note(kernel, *cpu)?))).collect();
     let mut found: Vec<(u32, Registers)> = Vec::new();
     for (index, state) in notes.iter().enumerate() {
         let Some(prstatus) = &state.prstatus else { continue };

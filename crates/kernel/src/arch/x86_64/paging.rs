@@ -81,7 +81,8 @@ pub fn end_of_run(image: &Image, tables: &PageTables, start: u64, limit: u64) ->
     let mut holes = 0;
     while addr < limit && holes <= 4 {
         // A step counts as mapped when either of its halves is.
-        let mapped = [0, STEP / 2, STEP - 4096].iter().any(|o| walk(image, tables, addr + o).is_ok());
+        let mapped =
+            [0, STEP / 2, STEP - 4096].iter().any(|o| walk(image, tables, addr + o).is_ok());
         if mapped {
             end = addr + STEP;
             holes = 0;

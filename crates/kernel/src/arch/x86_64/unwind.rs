@@ -176,10 +176,9 @@ impl Walk<'_> {
 
     fn apply(&self, state: &State, rule: &OrcEntry) -> Result<State, StackEnd> {
         let from_regs = |reg: Reg, name: &str| {
-            state
-                .full
-                .and_then(|r| r.get(reg))
-                .ok_or_else(|| broken(format!("the caller's frame hangs on {name}, which was not saved")))
+            state.full.and_then(|r| r.get(reg)).ok_or_else(|| {
+                broken(format!("the caller's frame hangs on {name}, which was not saved"))
+            })
         };
         let offset = |base: u64| base.wrapping_add_signed(i64::from(rule.sp_offset));
         let cfa = match rule.sp_reg {
@@ -226,9 +225,10 @@ impl Walk<'_> {
     /// a whole `struct pt_regs`, or the processor's part of it alone.
     fn from_registers(&self, at: u64, size: u64) -> Result<State, StackEnd> {
         let bytes = self.kernel.read_bytes(at, size).map_err(|e| broken(e.to_string()))?;
-        let regs = Registers::from_bytes(&bytes)
-            .filter(Registers::is_plausible)
-            .ok_or_else(|| broken(format!("no saved registers at {at:#x} where the rules say so")))?;
+        let regs =
+            Registers::from_bytes(&bytes).filter(Registers::is_plausible).ok_or_else(|| {
+                broken(format!("no saved registers at {at:#x} where the rules say so"))
+            })?;
         let ip_at = if size == PT_REGS_SIZE { at + IRET_FRAME } else { at };
         Ok(State {
             ip: regs.ip(),
@@ -246,7 +246,10 @@ impl Walk<'_> {
     fn after_bad_jump(&self, state: &State) -> Result<State, StackEnd> {
         let ip = self.word(state.sp)?;
         if !self.kernel.is_text(ip) {
-            return Err(broken(format!("no code at {:#x}, and no return address above it", state.ip)));
+            return Err(broken(format!(
+                "no code at {:#x}, and no return address above it",
+                state.ip
+            )));
         }
         Ok(State {
             ip,
@@ -255,7 +258,9 @@ impl Walk<'_> {
             at: state.sp,
             regs: None,
             full: state.full,
-            trust: Trust::Guess("return address left by the call to a place that is no code".into()),
+            trust: Trust::Guess(
+                "return address left by the call to a place that is no code".into(),
+            ),
         })
     }
 
