@@ -191,6 +191,6 @@ impl Printer {
     }
 
     fn indent(&self, depth: usize) -> usize {
-        4 * depth + if self.offsets { 8 } else { 0 }
+        4 * depth + if self.offsets && depth > 0 { 8 } else { 0 }
     }
 }

@@ -51,8 +51,7 @@ impl AddressTable {
     pub(super) fn read(
         memory: &dyn Memory,
         tables: &Tables,
-        names: &Names,
-        anchors: &[(&str, u64)],
+        check: &Check,
     ) -> Result<AddressTable, KallsymsError> {
         let at = tables.offsets;
         let mut encodings = Vec::with_capacity(3);
@@ -63,7 +62,6 @@ impl AddressTable {
             encodings.push(Addresses::AbsolutePercpu { base });
         }
         encodings.push(Addresses::PlaceRelative);
-        let check = Check::new(names, tables, anchors);
         let words = tables::read_u32s(memory, "kallsyms_offsets", at, tables.num_syms)?;
         let mut table = AddressTable { raw: Raw::Words(words), at, encoding: Addresses::Absolute };
         let mut why = Vec::new();
@@ -147,6 +145,10 @@ impl AddressTable {
 }
 
 impl Addresses {
+    pub(super) fn has_base(self) -> bool {
+        matches!(self, Addresses::BaseRelative { .. } | Addresses::AbsolutePercpu { .. })
+    }
+
     fn name(self) -> &'static str {
         match self {
             Addresses::Absolute => "absolute",
@@ -166,7 +168,7 @@ const TEXT: (&str, &str) = ("_stext", "_etext");
 const MAX_IMAGE: u64 = 1 << 30;
 
 /// What a decoded table has to agree with.
-struct Check {
+pub(super) struct Check {
     /// Where the tables are.
     here: u64,
     /// Numbers of the symbols of a name, and the address that one of them has.
@@ -177,7 +179,8 @@ struct Check {
 }
 
 impl Check {
-    fn new(names: &Names, tables: &Tables, anchors: &[(&str, u64)]) -> Check {
+    /// `here`: where the tables are.
+    pub(super) fn new(names: &Names, here: u64, anchors: &[(&str, u64)]) -> Check {
         let mut wanted: Vec<&str> = anchors.iter().map(|(name, _)| *name).collect();
         for (start, end) in AROUND.iter().chain([&TEXT]) {
             wanted.extend([start, end]);
@@ -191,7 +194,7 @@ impl Check {
             .filter(|(_, ids)| !ids.is_empty())
             .map(|((name, addr), ids)| ((*name).to_owned(), ids, *addr))
             .collect();
-        Check { here: tables.names, anchors, around: [pair(0), pair(2)], text: pair(4) }
+        Check { here, anchors, around: [pair(0), pair(2)], text: pair(4) }
     }
 
     fn agrees(&self, table: &AddressTable) -> Result<(), String> {

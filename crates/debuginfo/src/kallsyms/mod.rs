@@ -21,8 +21,8 @@ use rayon::prelude::*;
 
 use crate::memory::{Memory, MemoryError};
 use crate::name_index::{self, NameIndex};
-use encoding::AddressTable;
 pub use encoding::Addresses;
+use encoding::{AddressTable, Check};
 use names::Names;
 pub use tables::Tables;
 
@@ -113,9 +113,14 @@ impl Kallsyms {
         anchors: &[(&str, u64)],
     ) -> Result<Kallsyms, KallsymsError> {
         let names = Names::read(memory, tables)?;
-        let addresses = AddressTable::read(memory, tables, &names, anchors)?;
+        let check = Check::new(&names, tables.names, anchors);
+        let addresses = AddressTable::read(memory, tables, &check)?;
+        Ok(Kallsyms::new(names, addresses))
+    }
+
+    fn new(names: Names, addresses: AddressTable) -> Kallsyms {
         let percpu = addresses.partition_point(|addr| addr < KERNEL_HALF);
-        Ok(Kallsyms { names, addresses, percpu, index: OnceLock::new() })
+        Kallsyms { names, addresses, percpu, index: OnceLock::new() }
     }
 
     /// Finds the tables in a part of kernel memory (holes are stepped over) and loads them.

@@ -147,11 +147,8 @@ impl Names {
                 wanted.iter().any(|name| name.as_bytes().starts_with(rest))
             })
             .collect();
-        for (id, name) in (0..self.blocks())
-            .flat_map(|block| self.block(block))
-            .zip(0_u32..)
-            .map(|(name, id)| (id, name))
-        {
+        let names = (0..self.blocks()).flat_map(|block| self.block(block));
+        for (id, name) in (0_u32..).zip(names) {
             if !name.first().is_some_and(|&token| possible[usize::from(token)]) {
                 continue;
             }
