@@ -144,6 +144,8 @@ fn check_parts(parts: &[(Part, Header)]) -> Result<(), OpenError> {
         if other.identity() != header.identity() {
             return refuse(part, format!("a part of another dump than {}", first.name));
         }
+    }
+    for (part, _) in parts {
         let twin = parts.iter().find(|(twin, _)| {
             !std::ptr::eq(twin, part)
                 && twin.pfns.start < part.pfns.end

@@ -1,0 +1,29 @@
+//! Synthetic dumps, written byte by byte.
+//!
+//! Nothing here is shared with the code that reads dumps: layouts are spelled out a second time,
+//! from the documents, so that one wrong idea of a struct can't pass both sides. Every field can be
+//! set to nonsense; nothing is checked.
+//!
+//! - [`Kdump`]: kdump-compressed dumps of every version, whole or split.
+//! - [`Elf`]: ELF cores, with all that QEMU and makedumpfile do to them.
+//! - [`flatten`]: a dump as a stream of records.
+//! - [`notes`]: ELF notes with registers and VMCOREINFO.
+//! - [`mutate`]: damage, the same for the same seed.
+
+#![forbid(unsafe_code)]
+// What builds test data may stop the test when it can't.
+#![allow(clippy::expect_used)]
+
+mod bytes;
+mod elf;
+mod flat;
+mod kdump;
+mod memory;
+
+pub mod mutate;
+pub mod notes;
+
+pub use elf::{Elf, Load};
+pub use flat::{FlatRecord, flatten, flatten_records};
+pub use kdump::{Compression, Entry, Kdump};
+pub use memory::{PAGE, page};
