@@ -228,6 +228,7 @@ macro_rules! layout {
     ) => {
         $(#[$meta])*
         #[derive(Debug)]
+        #[allow(unreachable_pub)]
         $vis struct $name {
             /// Size of the structure in bytes.
             #[allow(dead_code, missing_docs)]

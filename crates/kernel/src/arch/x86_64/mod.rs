@@ -1,6 +1,7 @@
 //! x86_64.
 
 pub mod active;
+mod height;
 pub mod locate;
 pub mod paging;
 pub mod registers;

@@ -9,13 +9,16 @@
 //! Where the rules end early a guess may go on, and is marked:
 //! - a jump to an address that is no code: the return address of that call is
 //!   at the top of the stack;
-//! - code without rules (trampolines, eBPF programs): the frame pointer;
+//! - code without rules: the height of the stack counted from its
+//!   instructions; no guess when a call of that very function is found there;
+//! - else (trampolines, eBPF programs) the frame pointer;
 //! - else the next word on the stack that points behind a call.
 
 use std::ops::Range;
 
 use kmortem_debuginfo::orc::{OrcEntry, OrcKind, OrcReg};
 
+use super::height;
 use super::registers::{IRET_FRAME, PT_REGS_SIZE, Reg, Registers};
 use super::stacks::{CpuStack, StackKind};
 use crate::Kernel;
@@ -281,6 +284,9 @@ impl Walk<'_> {
             full: None,
             trust: Trust::Guess(format!("{how} ({why})")),
         };
+        if let Some(caller) = self.by_height(state, &stack, why) {
+            return Ok(caller);
+        }
         if stack.contains(&state.bp) && state.bp >= state.sp && state.bp % 8 == 0 {
             let at = state.bp + 8;
             if let (Ok(bp), Ok(ip)) = (self.word(state.bp), self.word(at)) {
@@ -298,6 +304,34 @@ impl Walk<'_> {
             at += 8;
         }
         Err(broken(why))
+    }
+
+    /// By the height of the stack in a function that has no unwind rules.
+    fn by_height(&self, state: &State, stack: &Range<u64>, why: &str) -> Option<State> {
+        let symbol = self.kernel.frame_symbol(state.ip, state.regs.is_some())?;
+        // A ".cold" part is entered by a jump from its function's main part.
+        let entry = match symbol.name.strip_suffix(".cold") {
+            Some(main) => self.kernel.symbol_anywhere(main).ok()?,
+            None => state.ip.wrapping_sub(symbol.offset),
+        };
+        let height = height::at(self.kernel, entry, state.ip)?;
+        let at = state.sp.wrapping_add_signed(height.pushed);
+        let ip = self.kernel.read_u64(at).ok().filter(|_| stack.contains(&at))?;
+        if !self.follows_call(ip) {
+            return None;
+        }
+        let bp = height
+            .saved_bp
+            .and_then(|below| self.kernel.read_u64(at.wrapping_add_signed(-below)).ok());
+        // call rel32 of this very function: no doubt is left.
+        let displacement = self.kernel.read_u32(ip.wrapping_sub(4)).ok()?.cast_signed();
+        let sure = ip.wrapping_add_signed(i64::from(displacement)) == entry;
+        let trust = match sure {
+            true => Trust::Unwound,
+            false => Trust::Guess(format!("by the stack's height in the callee's code ({why})")),
+        };
+        let bp = bp.unwrap_or(state.bp);
+        Some(State { ip, sp: at + 8, bp, at, regs: None, full: None, trust })
     }
 
     /// Whether `ip` is in code and a call instruction ends just before it.
