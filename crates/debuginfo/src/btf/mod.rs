@@ -36,6 +36,7 @@ pub struct Btf {
     base: Option<Arc<Btf>>,
     names: OnceLock<NameIndex>,
     percpu: OnceLock<HashSet<u32>>,
+    enum_signs: OnceLock<bool>,
 }
 
 impl Btf {
@@ -167,6 +168,18 @@ impl Btf {
                 })
                 .collect();
             NameIndex::new(&hashes)
+        })
+    }
+
+    /// Whether who wrote this set the flag of enums with negative constants: some have them.
+    fn knows_signs_of_enums(&self) -> bool {
+        if let Some(base) = &self.base {
+            return base.knows_signs_of_enums();
+        }
+        *self.enum_signs.get_or_init(|| {
+            let signed =
+                |ty: &Type<'_>| matches!(ty.kind(), Kind::Enum | Kind::Enum64) && ty.flag();
+            self.types().any(|ty| ty.kind() == Kind::Enum64 || signed(&ty))
         })
     }
 

@@ -101,6 +101,7 @@ pub(super) fn parse(data: Vec<u8>, base: Option<Arc<Btf>>) -> Result<Btf, BtfErr
         base,
         names: OnceLock::new(),
         percpu: OnceLock::new(),
+        enum_signs: OnceLock::new(),
     };
     btf.check_references()?;
     Ok(btf)

@@ -160,7 +160,10 @@ impl Printer {
                     let comma = if index == 0 { "" } else { ", " };
                     _ = write!(text, "{comma}{}", constant.name);
                     if next != Some(constant.value) {
-                        _ = write!(text, " = {}", constant.value);
+                        _ = match ty.is_signed() {
+                            true => write!(text, " = {}", constant.value),
+                            false => write!(text, " = {}", constant.value.cast_unsigned()),
+                        };
                     }
                     next = constant.value.checked_add(1);
                 }

@@ -243,7 +243,9 @@ impl<'a> Type<'a> {
         let ty = self.strip();
         match ty.kind() {
             Kind::Int => ty.word(RECORD) >> 24 & INT_SIGNED != 0,
-            Kind::Enum | Kind::Enum64 => ty.flag(),
+            // Up to v5.19 (6089fb325cf7) nothing says which enums have negative constants. C takes
+            // their constants for `int`.
+            Kind::Enum | Kind::Enum64 => ty.flag() || !ty.btf.knows_signs_of_enums(),
             _ => false,
         }
     }
@@ -280,8 +282,7 @@ impl<'a> Type<'a> {
             let low = ty.word(at + 4);
             let value = match kind {
                 Kind::Enum64 => (u64::from(ty.word(at + 8)) << 32 | u64::from(low)).cast_signed(),
-                // Up to v5.19 nothing says that an enum has negative constants.
-                _ if ty.flag() || low.cast_signed() >= -(1 << 16) => i64::from(low.cast_signed()),
+                _ if ty.is_signed() => i64::from(low.cast_signed()),
                 _ => i64::from(low),
             };
             Enumerator { name: ty.btf.string(ty.word(at)), value }

@@ -181,19 +181,21 @@ pub(super) struct Check {
 impl Check {
     /// `here`: where the tables are.
     pub(super) fn new(names: &Names, here: u64, anchors: &[(&str, u64)]) -> Check {
-        let mut wanted: Vec<&str> = anchors.iter().map(|(name, _)| *name).collect();
-        for (start, end) in AROUND.iter().chain([&TEXT]) {
-            wanted.extend([start, end]);
-        }
-        let mut found = names.find_few(&wanted);
-        let own = found.split_off(anchors.len());
-        let pair = |at: usize| Some((*own.get(at)?.first()?, *own.get(at + 1)?.first()?));
-        let anchors = anchors
+        let wanted: Vec<&str> = anchors.iter().map(|(name, _)| *name).collect();
+        let found = if wanted.is_empty() { Vec::new() } else { names.find_few(&wanted) };
+        let anchors: Vec<_> = anchors
             .iter()
             .zip(found)
             .filter(|(_, ids)| !ids.is_empty())
             .map(|((name, addr), ids)| ((*name).to_owned(), ids, *addr))
             .collect();
+        if !anchors.is_empty() {
+            return Check { here, anchors, around: [None; 2], text: None };
+        }
+        let own: Vec<&str> =
+            AROUND.iter().chain([&TEXT]).flat_map(|(start, end)| [*start, *end]).collect();
+        let own = names.find_few(&own);
+        let pair = |at: usize| Some((*own.get(at)?.first()?, *own.get(at + 1)?.first()?));
         Check { here, anchors, around: [pair(0), pair(2)], text: pair(4) }
     }
 

@@ -200,7 +200,8 @@ impl Kallsyms {
         let after = self.addresses.partition_point(|start| start <= addr).clamp(ids.start, ids.end);
         let last = after.checked_sub(1).filter(|id| ids.contains(id))?;
         let start = self.addresses.get(last)?;
-        let first = self.addresses.partition_point(|other| other < start).max(ids.start);
+        let alias = |id: &u32| self.addresses.get(*id) == Some(start);
+        let first = (ids.start..after).rev().take_while(alias).last()?;
         let next = if after < ids.end { self.addresses.get(after) } else { None };
         // Nothing follows `_end`: it owns no byte, but is still the name of its address.
         let size = next.map_or(0, |next| (next - start).min(MAX_SYMBOL_SIZE));

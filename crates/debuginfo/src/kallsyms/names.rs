@@ -15,6 +15,8 @@ use crate::memory::Memory;
 use crate::name_index;
 
 const TOKENS: usize = 256;
+/// The part of a token that is copied at once.
+const HEAD: usize = 16;
 /// `KSYM_NAME_LEN` is 512 since v6.1, 128 before: longer than that is no symbol.
 const MAX_NAME: usize = 512;
 /// A length of two bytes has 14 bits.
@@ -108,19 +110,17 @@ impl Names {
 
     /// One hash per name of the block; names that LTO renamed are hashed by their source name.
     pub(super) fn hashes_of_block(&self, block: u32) -> impl Iterator<Item = Option<u32>> + '_ {
-        let mut buffer = Vec::with_capacity(MAX_NAME);
+        let mut buffer = Buffer::new();
         self.block(block).map(move |name| {
-            self.expand_into(name, &mut buffer);
-            let name = buffer.get(1..)?;
+            let name = self.expand_into(name, &mut buffer).get(1..)?;
             Some(name_index::hash(without_llvm_suffix(name)))
         })
     }
 
     pub(super) fn compare(&self, id: u32, wanted: &str) -> Match {
         let Some(name) = self.compressed(id) else { return Match::No };
-        let mut buffer = Vec::with_capacity(MAX_NAME);
-        self.expand_into(name, &mut buffer);
-        match buffer.get(1..) {
+        let mut buffer = Buffer::new();
+        match self.expand_into(name, &mut buffer).get(1..) {
             Some(name) if name == wanted.as_bytes() => Match::Exact,
             Some(name) if without_llvm_suffix(name) == wanted.as_bytes() => Match::Llvm,
             _ => Match::No,
@@ -141,20 +141,19 @@ impl Names {
     pub(super) fn find_few(&self, wanted: &[&str]) -> Vec<Vec<u32>> {
         let mut found = vec![Vec::new(); wanted.len()];
         // Most symbols are ruled out by their first token (which begins with the type letter).
-        let possible: Vec<bool> = (0..=u8::MAX)
+        let begun_by: Vec<Vec<usize>> = (0..=u8::MAX)
             .map(|token| {
                 let rest = self.tokens.get(token).get(1..).unwrap_or_default();
-                wanted.iter().any(|name| name.as_bytes().starts_with(rest))
+                let begins = |at: &usize| wanted[*at].as_bytes().starts_with(rest);
+                (0..wanted.len()).filter(begins).collect()
             })
             .collect();
         let names = (0..self.blocks()).flat_map(|block| self.block(block));
         for (id, name) in (0_u32..).zip(names) {
-            if !name.first().is_some_and(|&token| possible[usize::from(token)]) {
-                continue;
-            }
-            for (slot, wanted) in found.iter_mut().zip(wanted) {
-                if self.is(name, wanted.as_bytes()) {
-                    slot.push(id);
+            let Some(&first) = name.first() else { continue };
+            for &at in &begun_by[usize::from(first)] {
+                if self.is(name, wanted[at].as_bytes()) {
+                    found[at].push(id);
                 }
             }
         }
@@ -222,21 +221,39 @@ impl Names {
     }
 
     fn expand(&self, name: &[u8]) -> Expanded {
-        let mut buffer = Vec::with_capacity(48);
-        self.expand_into(name, &mut buffer);
-        let kind = buffer.first().copied().unwrap_or(b'?');
-        let name = String::from_utf8_lossy(buffer.get(1..).unwrap_or_default()).into_owned();
+        let mut buffer = Buffer::new();
+        let expanded = self.expand_into(name, &mut buffer);
+        let kind = expanded.first().copied().unwrap_or(b'?');
+        let name = String::from_utf8_lossy(expanded.get(1..).unwrap_or_default()).into_owned();
         Expanded { name, kind }
     }
 
-    fn expand_into(&self, name: &[u8], buffer: &mut Vec<u8>) {
-        buffer.clear();
+    /// The type letter and the name.
+    fn expand_into<'b>(&self, name: &[u8], buffer: &'b mut Buffer) -> &'b [u8] {
+        let mut len = 0;
         for &token in name {
-            buffer.extend_from_slice(self.tokens.get(token));
-            if buffer.len() > MAX_NAME {
+            let (head, token_len) = self.tokens.head(token);
+            if len + token_len > MAX_NAME {
                 break;
             }
+            // Nearly all tokens are short, and a copy of fixed length is one instruction.
+            if token_len <= HEAD {
+                buffer.0[len..len + HEAD].copy_from_slice(head);
+            } else {
+                buffer.0[len..len + token_len].copy_from_slice(self.tokens.get(token));
+            }
+            len += token_len;
         }
+        &buffer.0[..len]
+    }
+}
+
+/// A name while it is expanded; copies may pass its end.
+struct Buffer([u8; MAX_NAME + HEAD]);
+
+impl Buffer {
+    fn new() -> Buffer {
+        Buffer([0; MAX_NAME + HEAD])
     }
 }
 
@@ -283,6 +300,7 @@ fn doubts(symbol: &Expanded) -> (bool, bool, bool) {
 struct Tokens {
     table: Vec<u8>,
     spans: [(u16, u16); TOKENS],
+    heads: Vec<[u8; HEAD]>,
 }
 
 impl Tokens {
@@ -312,12 +330,20 @@ impl Tokens {
             }
         }
         let mut spans = [(0, 0); TOKENS];
-        for (span, start) in spans.iter_mut().zip(starts) {
+        let mut heads = vec![[0; HEAD]; TOKENS];
+        for ((span, head), start) in spans.iter_mut().zip(&mut heads).zip(starts) {
             let rest = &table[usize::from(start)..];
             let len = memchr::memchr(0, rest).unwrap_or(rest.len()).min(MAX_NAME);
             *span = (start, len as u16);
+            let len = len.min(HEAD);
+            head[..len].copy_from_slice(&rest[..len]);
         }
-        Ok(Tokens { table, spans })
+        Ok(Tokens { table, spans, heads })
+    }
+
+    fn head(&self, token: u8) -> (&[u8; HEAD], usize) {
+        let token = usize::from(token);
+        (&self.heads[token], usize::from(self.spans[token].1))
     }
 
     fn get(&self, token: u8) -> &[u8] {
