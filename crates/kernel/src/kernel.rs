@@ -270,8 +270,10 @@ fn load_kallsyms(space: &AddressSpace, info: Option<&VmcoreInfo>) -> Result<Kall
 }
 
 /// Table addresses out of VMCOREINFO's `SYMBOL(kallsyms_*)`. It leaves
-/// `kallsyms_markers` out: one `u32` per 256 names, just before the token
-/// table in every order that scripts/kallsyms.c has written, padded to 8 bytes.
+/// `kallsyms_markers` out: one `u32` per 256 names, before the token table in
+/// every order that scripts/kallsyms.c has written; from v6.2 (60443c88f3a8)
+/// to v6.3 with 3 bytes per symbol (`kallsyms_seqs_of_names`) between them.
+/// Each table is padded to 4 or 8 bytes.
 fn tables_of(space: &AddressSpace, info: &VmcoreInfo) -> Option<Tables> {
     let word = |addr: u64| {
         let mut raw = [0; 4];
@@ -283,10 +285,15 @@ fn tables_of(space: &AddressSpace, info: &VmcoreInfo) -> Option<Tables> {
         Some(addr) => addr,
         None => {
             let packed = token_table.checked_sub(u64::from(num_syms.div_ceil(256)) * 4)?;
+            let before_seqs = packed.checked_sub(u64::from(num_syms) * 3)?;
             // The first marker is 0, the second is where name 256 starts.
-            [packed, packed & !7].into_iter().find(|at| {
-                word(*at) == Some(0) && word(at + 4).is_some_and(|w| (512..1 << 16).contains(&w))
-            })?
+            [packed, before_seqs]
+                .into_iter()
+                .flat_map(|at| (0..=3).map(move |n| (at & !3) - 4 * n))
+                .find(|at| {
+                    word(*at) == Some(0)
+                        && word(at + 4).is_some_and(|w| (512..1 << 16).contains(&w))
+                })?
         }
     };
     Some(Tables {
