@@ -300,7 +300,7 @@ impl OrcTable {
         let stride = if known.is_some() { (count / 4096).max(1) } else { 1 };
         for start in (0..count).step_by(256).step_by(stride as usize) {
             let chunk = (count - start).min(256) as usize;
-            let bytes = read_vec(memory, entries + start * size as u64, chunk * size)?;
+            let bytes = read_vec(memory, entries.wrapping_add(start * size as u64), chunk * size)?;
             for entry in bytes.chunks_exact(size).map(widen) {
                 sampled += 1;
                 high_bits |= entry;

@@ -221,6 +221,31 @@ fn extra_len(info: u32, layout: &[u8]) -> Option<usize> {
     })
 }
 
+/// What follows a record and refers to something.
+pub(super) struct Elements {
+    pub(super) size: usize,
+    pub(super) count: usize,
+    /// Where in an element the numbers of types are,
+    pub(super) types: &'static [usize],
+    /// and where names.
+    pub(super) names: &'static [usize],
+}
+
+impl Elements {
+    pub(super) fn of(kind: Kind, info: u32) -> Elements {
+        let count = vlen(info);
+        match kind {
+            Kind::Struct | Kind::Union => Elements { size: 12, count, types: &[4], names: &[0] },
+            Kind::FuncProto => Elements { size: 8, count, types: &[4], names: &[0] },
+            Kind::Datasec => Elements { size: 12, count, types: &[0], names: &[] },
+            Kind::Array => Elements { size: 12, count: 1, types: &[0, 4], names: &[] },
+            Kind::Enum => Elements { size: 8, count, types: &[], names: &[0] },
+            Kind::Enum64 => Elements { size: 12, count, types: &[], names: &[0] },
+            _ => Elements { size: 0, count: 0, types: &[], names: &[] },
+        }
+    }
+}
+
 pub(super) fn kind_number(info: u32) -> u32 {
     info >> 24 & 0x7f
 }
@@ -256,22 +281,14 @@ impl Btf {
             if kind.has_target() && target >= end_id {
                 return Err(dangling());
             }
-            // (bytes per element, where in it the number of a type and the name are)
-            let (size, ty, name) = match kind {
-                Kind::Struct | Kind::Union => (12, 4, Some(0)),
-                Kind::FuncProto => (8, 4, Some(0)),
-                Kind::Datasec => (12, 0, None),
-                Kind::Array => (12, 0, None),
-                _ => continue,
-            };
-            let count = if kind == Kind::Array { 1 } else { vlen(info) };
-            let elements = &self.data[at + RECORD..][..size * count];
-            for element in elements.chunks_exact(size) {
-                if read_u32(element, ty).is_none_or(|ty| ty >= end_id) {
+            let elements = Elements::of(kind, info);
+            let data = &self.data[at + RECORD..][..elements.size * elements.count];
+            for element in data.chunks_exact(elements.size.max(1)) {
+                let outside = |at: &usize, end| read_u32(element, *at).is_none_or(|it| it >= end);
+                if elements.types.iter().any(|at| outside(at, end_id)) {
                     return Err(dangling());
                 }
-                let outside = |at| read_u32(element, at).is_none_or(|name| name >= end_string);
-                if name.is_some_and(outside) {
+                if elements.names.iter().any(|at| outside(at, end_string)) {
                     let reason = "a member's name is outside of the strings";
                     return Err(BtfError::Type { id, reason });
                 }

@@ -27,6 +27,9 @@ use super::parse::{RECORD, kind_number, read_u32, vlen};
 /// Longer chains of typedefs, qualifiers and arrays than this are loops.
 pub(super) const MAX_CHAIN: usize = 32;
 
+/// More anonymous members than this in one struct are none that a compiler has seen.
+const MAX_ANONYMOUS: usize = 4096;
+
 /// `BTF_INT_SIGNED`
 const INT_SIGNED: u32 = 1;
 
@@ -295,8 +298,8 @@ impl<'a> Type<'a> {
         let mut place = MemberRef { bit_offset: 0, bit_size: None, ty: *self };
         for step in path.split('.') {
             let (name, indices) = step.split_at(step.find('[').unwrap_or(step.len()));
-            let found = place.ty.strip().find_member(name, 0)?;
-            place.bit_offset += found.bit_offset;
+            let found = place.ty.strip().find_member(name, 0, &mut { MAX_ANONYMOUS })?;
+            place.bit_offset = place.bit_offset.checked_add(found.bit_offset)?;
             place.bit_size = found.bit_size;
             place.ty = found.ty;
             for index in indices.split_terminator(']') {
@@ -312,6 +315,10 @@ impl<'a> Type<'a> {
             }
         }
         Some(place)
+    }
+
+    pub(super) fn name_offset(&self) -> u32 {
+        self.word(0)
     }
 
     pub(super) fn is_composite(&self) -> bool {
@@ -371,24 +378,27 @@ impl<'a> Type<'a> {
         member
     }
 
-    fn find_member(&self, name: &str, depth: usize) -> Option<Member<'a>> {
+    /// `left`: how many more anonymous members may be looked into. Nested in each other they could
+    /// otherwise take time without end.
+    fn find_member(&self, name: &str, depth: usize, left: &mut usize) -> Option<Member<'a>> {
         if name.is_empty() || depth > MAX_CHAIN {
             return None;
         }
-        let mut anonymous = None;
+        let mut found = None;
         for member in self.members() {
             if member.name == name {
                 return Some(member);
             }
-            if member.name.is_empty() && anonymous.is_none() {
-                let inner = member.ty.strip().find_member(name, depth + 1);
-                anonymous = inner.map(|inner| Member {
+            if member.name.is_empty() && found.is_none() {
+                *left = left.checked_sub(1)?;
+                let inner = member.ty.strip().find_member(name, depth + 1, left);
+                found = inner.map(|inner| Member {
                     bit_offset: member.bit_offset + inner.bit_offset,
                     ..inner
                 });
             }
         }
-        anonymous
+        found
     }
 
     /// Another type by its number, which the parser has checked.

@@ -21,6 +21,8 @@ const HEAD: usize = 16;
 const MAX_NAME: usize = 512;
 /// A length of two bytes has 14 bits.
 const MAX_COMPRESSED: u64 = 0x3fff + 2;
+/// Ten times what the kernel with most symbols has.
+const MAX_BYTES: u64 = 128 << 20;
 /// Before every table is at most this much padding.
 const MAX_PADDING: u64 = 8;
 
@@ -73,7 +75,7 @@ impl Names {
             .markers
             .checked_sub(tables.names)
             .ok_or_else(|| malformed("kallsyms_markers lies before it, which no kernel did"))?;
-        if len > u64::from(count) * MAX_COMPRESSED + MAX_PADDING {
+        if len > (u64::from(count) * MAX_COMPRESSED + MAX_PADDING).min(MAX_BYTES) {
             return Err(malformed("kallsyms_markers is too far behind it"));
         }
         let tokens = Tokens::read(memory, tables)?;
@@ -314,7 +316,7 @@ impl Tokens {
         let mut table = tables::read(memory, "kallsyms_token_table", tables.token_table, last)?;
         // The last token has no successor that would tell its length.
         loop {
-            let addr = tables.token_table + table.len() as u64;
+            let addr = tables.token_table.wrapping_add(table.len() as u64);
             let byte = tables::read(memory, "kallsyms_token_table", addr, 1)?;
             table.extend(&byte);
             if byte == [0] {

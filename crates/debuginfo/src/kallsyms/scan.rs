@@ -43,7 +43,9 @@ pub(super) fn scan(
     range: Range<u64>,
     anchors: &[(&str, u64)],
 ) -> Result<(Tables, Kallsyms), KallsymsError> {
-    let range = range.start..range.end.min(range.start.saturating_add(MAX_RANGE));
+    // What is computed from an address in the range stays an address.
+    let end = range.end.min(u64::MAX - MAX_RANGE);
+    let range = range.start..end.min(range.start.saturating_add(MAX_RANGE));
     let scan = Scan { memory, range: range.clone() };
     let digits: Vec<u8> = (b'0'..=b'9').flat_map(|digit| [digit, 0]).collect();
     let finder = Finder::new(&digits);
