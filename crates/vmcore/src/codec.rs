@@ -82,3 +82,79 @@ fn zlib(data: &[u8], page: &mut [u8]) -> Result<usize, String> {
 fn wrong_size(codec: Codec, got: usize, want: usize) -> String {
     format!("{codec} stream holds {got} bytes, a page has {want}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmortem_testkit::Compression;
+    use proptest::prelude::*;
+
+    const CODECS: [(Codec, Compression); 4] = [
+        (Codec::Zlib, Compression::Zlib),
+        (Codec::Lzo, Compression::Lzo),
+        (Codec::Snappy, Compression::Snappy),
+        (Codec::Zstd, Compression::Zstd),
+    ];
+
+    /// Streams of "AAAA" written by hand after the formats' documents, so that a compressor and a
+    /// decompressor of one library can't agree on a mistake.
+    #[test]
+    fn streams_written_by_hand() {
+        let stored: &[u8] =
+            &[0x78, 0x01, 1, 4, 0, 0xfb, 0xff, b'A', b'A', b'A', b'A', 2, 0x8e, 1, 5];
+        let literals: &[u8] = &[17 + 4, b'A', b'A', b'A', b'A', 0x11, 0, 0];
+        let snappy: &[u8] = &[4, 3 << 2, b'A', b'A', b'A', b'A'];
+        // Single segment, content size 4, one raw block that is the last.
+        let raw_block: &[u8] =
+            &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 4, 4 << 3 | 1, 0, 0, b'A', b'A', b'A', b'A'];
+        let streams = [
+            (Codec::Zlib, stored),
+            (Codec::Lzo, literals),
+            (Codec::Snappy, snappy),
+            (Codec::Zstd, raw_block),
+        ];
+        for (codec, stream) in streams {
+            let mut page = [0; 4];
+            decompress(codec, stream, &mut page).unwrap_or_else(|error| panic!("{codec}: {error}"));
+            assert_eq!(&page, b"AAAA", "{codec}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_compressed_comes_back(
+            seed in proptest::collection::vec(any::<u8>(), 1..200),
+            size in prop::sample::select(vec![4096usize, 16384, 65536]),
+        ) {
+            let page: Vec<u8> = seed.iter().copied().cycle().take(size).collect();
+            for (codec, compression) in CODECS {
+                let mut out = vec![0; size];
+                prop_assert_eq!(decompress(codec, &compression.compress(&page), &mut out), Ok(()));
+                prop_assert_eq!(&out, &page);
+                // The next smaller and larger page would be damage.
+                let stream = compression.compress(&page);
+                prop_assert!(decompress(codec, &stream, &mut vec![0; size - 1]).is_err());
+                prop_assert!(decompress(codec, &stream, &mut vec![0; size + 1]).is_err());
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error_or_a_page(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+            for (codec, _) in CODECS {
+                let _ = decompress(codec, &data, &mut [0; 4096]);
+            }
+        }
+
+        #[test]
+        fn damage_is_an_error_or_a_page(at in any::<prop::sample::Index>(), bit in 0u32..8) {
+            for (codec, compression) in CODECS {
+                let mut stream = compression.compress(&kmortem_testkit::page(5));
+                let at = at.index(stream.len());
+                stream[at] ^= 1u8 << bit;
+                let _ = decompress(codec, &stream, &mut [0; 4096]);
+            }
+        }
+    }
+}

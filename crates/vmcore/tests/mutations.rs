@@ -34,7 +34,8 @@ fn elf() -> Vec<u8> {
 }
 
 fn overlay(base: &Arc<dyn Source>, seed: u64) -> Overlay {
-    let head = base.len().min(30_000);
+    // Headers alone, headers with bitmaps and notes, or well into the descriptors.
+    let head = [600, 9_000, 30_000][seed as usize % 3];
     mutations(seed, base.len(), head).into_iter().fold(
         Overlay::new(Arc::clone(base)),
         |overlay, mutation| match mutation {

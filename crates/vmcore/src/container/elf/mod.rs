@@ -35,8 +35,12 @@ pub(super) const FORMAT: Format = Format { probe, open, splits: false };
 /// still has its segments in multiples of this.
 const PAGE: u64 = 4096;
 
-/// Notes beyond this are not read: 8192 CPUs take 6 MiB.
-const MAX_NOTES_LEN: u64 = 32 << 20;
+/// Notes beyond this are not read: 8192 CPUs take 6 MiB, device dumps may take far more. In a
+/// mapped file this takes no memory.
+const MAX_NOTES_LEN: u64 = 256 << 20;
+
+/// Before `/proc/vmcore` merged them there was a note segment per CPU.
+const MAX_NOTE_SEGMENTS: usize = 2 * 8192;
 
 struct ElfDump {
     source: Arc<dyn Source>,
@@ -55,8 +59,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     let mut oddities = header.oddities.clone();
     let segments = header::read_segments(&name, source.as_ref(), &header, &mut oddities)?;
 
-    let (notes, note_oddity) = read_notes(source.as_ref(), &segments.notes);
-    oddities.extend(note_oddity);
+    let notes = read_notes(source.as_ref(), &segments.notes, &mut oddities);
     if notes.iter().any(|note| note.name == "CORE" && header::is_of_a_process(note.kind)) {
         let looks_like = "it is the core dump of a process, not of a kernel".to_owned();
         return Err(OpenError::Foreign { name, looks_like });
@@ -91,22 +94,21 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     Ok(Opened { container, info, notes, vmcoreinfo: None })
 }
 
-fn read_notes(source: &dyn Source, segments: &[Segment]) -> (Vec<Note>, Option<String>) {
+fn read_notes(source: &dyn Source, segments: &[Segment], oddities: &mut Vec<String>) -> Vec<Note> {
     let mut notes = Vec::new();
-    let mut oddity = None;
     let mut left = MAX_NOTES_LEN;
-    for segment in segments {
+    for segment in segments.iter().take(MAX_NOTE_SEGMENTS) {
         let there = segment.file_len.min(source.len().saturating_sub(segment.offset)).min(left);
         left -= there;
-        let Ok(bytes) = source.bytes(segment.offset, there as usize) else { continue };
-        let (found, stopped) = elf_note::parse(&bytes);
-        notes.extend(found);
-        oddity = oddity.or(stopped);
         if there < segment.file_len {
-            oddity = oddity.or(Some("the notes do not fit in the file".to_owned()));
+            oddities.push("the notes do not fit in the file".to_owned());
         }
+        let Ok(bytes) = source.bytes(segment.offset, there as usize) else { continue };
+        let (found, odd) = elf_note::parse(&bytes);
+        notes.extend(found);
+        oddities.extend(odd);
     }
-    (notes, oddity)
+    notes
 }
 
 impl ElfDump {

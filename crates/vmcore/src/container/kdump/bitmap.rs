@@ -194,3 +194,75 @@ impl Iterator for Runs<'_> {
         Some(start..self.next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bitmap(bytes: Vec<u8>, bits: u64) -> Bitmap {
+        Bitmap::new(Arc::new(bytes), 0, bits)
+    }
+
+    fn bits_of(bytes: &[u8], bits: u64) -> Vec<u64> {
+        (0..bits).filter(|bit| bytes[(bit / 8) as usize] >> (bit % 8) & 1 != 0).collect()
+    }
+
+    #[test]
+    fn ranks_over_chunks() {
+        // Two chunks and a bit of a third, with a pattern that differs between blocks.
+        let bytes: Vec<u8> = (0..2 * CHUNK + 1000).map(|n| ((n * n) >> 9) as u8).collect();
+        let ones = |len: u64| ones(&bytes[..len as usize]);
+        let bits = 8 * bytes.len() as u64;
+        let bitmap = bitmap(bytes.clone(), bits);
+        // The last one first: the chunks before it are filled in for it.
+        for byte in [2 * CHUNK + 999, CHUNK, CHUNK - 1, 0, 512, 513, 2 * CHUNK] {
+            assert_eq!(bitmap.rank(8 * byte), ones(byte), "byte {byte:#x}");
+        }
+        assert_eq!(bitmap.count(), ones(bits / 8));
+        assert_eq!(bitmap.rank(u64::MAX), bitmap.count());
+    }
+
+    #[test]
+    fn bits_behind_the_last_page_frame_do_not_count() {
+        let bitmap = bitmap(vec![0xff; 2], 11);
+        assert_eq!(bitmap.count(), 11);
+        assert!(bitmap.is_set(10) && !bitmap.is_set(11));
+        assert!(bitmap.runs(0..100).eq(std::iter::once(0..11)));
+    }
+
+    #[test]
+    fn a_bitmap_without_bits() {
+        let bitmap = bitmap(Vec::new(), 0);
+        assert_eq!((bitmap.count(), bitmap.rank(0), bitmap.runs(0..10).count()), (0, 0, 0));
+        assert!(!bitmap.is_set(0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn ranks_and_runs_are_those_of_a_plain_count(
+            bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(0xff), any::<u8>()], 1..3000),
+            cut in 0u64..8,
+            from in any::<prop::sample::Index>(),
+        ) {
+            let bits = 8 * bytes.len() as u64 - cut;
+            let set = bits_of(&bytes, bits);
+            let bitmap = bitmap(bytes, bits);
+            for pfn in (0..bits).step_by(61) {
+                let before = set.partition_point(|&bit| bit < pfn) as u64;
+                prop_assert_eq!(bitmap.rank(pfn), before);
+            }
+            prop_assert_eq!(bitmap.count(), set.len() as u64);
+            let from = from.index(bits as usize) as u64;
+            let runs: Vec<u64> = bitmap.runs(from..bits).flatten().collect();
+            prop_assert_eq!(&runs, &set[set.partition_point(|&bit| bit < from)..]);
+            let mut end = None;
+            for run in bitmap.runs(0..bits) {
+                prop_assert!(run.start < run.end && end.is_none_or(|end| run.start > end));
+                end = Some(run.end);
+            }
+        }
+    }
+}
