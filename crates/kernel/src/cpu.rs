@@ -40,6 +40,16 @@ impl Kernel {
         Ok(n)
     }
 
+    /// (CPU, what is added to a per-CPU address to reach its copy) of every
+    /// possible CPU: for sums over all of them.
+    pub fn per_cpu_offsets(&self) -> Result<Vec<(u32, u64)>> {
+        let table = self.symbol("__per_cpu_offset")?;
+        let raw = self.read_bytes(table, u64::from(self.nr_cpu_ids()?) * 8)?;
+        let word = |cpu: u32| raw.chunks_exact(8).nth(cpu as usize)?.try_into().ok();
+        let offset = |cpu: u32| Some((cpu, u64::from_le_bytes(word(cpu)?)));
+        Ok(self.possible_cpus()?.into_iter().filter_map(offset).collect())
+    }
+
     /// What is added to a per-CPU symbol to reach `cpu`'s copy.
     pub fn per_cpu_offset(&self, cpu: u32) -> Result<u64> {
         if cpu >= self.nr_cpu_ids()? {

@@ -1,0 +1,57 @@
+//! User memory of a process, read through its own page tables.
+//!
+//! `mm_struct.pgd` is the direct-map address of the top table. Makedumpfile's
+//! usual filters drop user pages: then every read says so.
+
+use crate::Kernel;
+use crate::arch::PageTables;
+use crate::error::{Error, Fault, Result};
+use crate::mm::MmLayout;
+use crate::task::Task;
+
+/// The address space of a process.
+pub struct UserSpace<'k> {
+    kernel: &'k Kernel,
+    tables: PageTables,
+}
+
+impl Kernel {
+    /// The user memory of a task.
+    pub fn user_space(&self, task: &Task) -> Result<UserSpace<'_>> {
+        if task.mm == 0 {
+            return Err(Error::Unavailable(format!("{} has no user memory", task.comm)));
+        }
+        let pgd = self.layout::<MmLayout>()?.pgd.read(self, task.mm)?;
+        let root = self.space().translate(pgd)?;
+        let kernel = self.space().tables();
+        let tables =
+            PageTables { root, levels: kernel.levels, encryption_mask: kernel.encryption_mask };
+        Ok(UserSpace { kernel: self, tables })
+    }
+}
+
+impl UserSpace<'_> {
+    /// Physical address of a user virtual one.
+    pub fn translate(&self, addr: u64) -> Result<u64> {
+        let walk = self.tables.walk(self.kernel.image(), addr);
+        walk.map(|mapping| mapping.phys).map_err(|e| Error::Read { addr, fault: e.into() })
+    }
+
+    /// Fills `buf` from user virtual memory at `addr`.
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = addr
+                .checked_add(done as u64)
+                .ok_or(Error::Read { addr, fault: Fault::NonCanonical })?;
+            let n = ((4096 - (at & 0xfff)) as usize).min(buf.len() - done);
+            let phys = self.translate(at)?;
+            self.kernel.image().read(phys, &mut buf[done..done + n]).map_err(|e| Error::Read {
+                addr: at,
+                fault: Fault::Absent { phys, reason: e.reason },
+            })?;
+            done += n;
+        }
+        Ok(())
+    }
+}
