@@ -28,6 +28,7 @@ pub mod module;
 pub mod object;
 mod orc;
 pub mod percpu_counter;
+pub mod printk;
 pub mod rbtree;
 pub mod space;
 pub mod stack;
