@@ -78,8 +78,10 @@ struct State {
     bp: u64,
     /// Stack address of the word that gave `ip`.
     at: u64,
-    /// Registers that an exception saved here: `ip` is exact.
+    /// Registers that an exception saved here.
     regs: Option<Registers>,
+    /// Whether `ip` is the next instruction itself, not one behind a call.
+    exact: bool,
     /// The last full set seen on the way, for rules that need r10, r13, ....
     full: Option<Registers>,
     trust: Trust,
@@ -95,6 +97,7 @@ pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
                 bp: regs.bp().unwrap_or(0),
                 at: regs.sp(),
                 regs: Some(*regs),
+                exact: true,
                 full: Some(*regs),
                 trust: Trust::Registers,
             };
@@ -107,6 +110,9 @@ pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
                 bp: *bp,
                 at: *at,
                 regs: None,
+                // A task that has never run "returns" to the first
+                // instruction of ret_from_fork: no call stands before it.
+                exact: kernel.symbol_at(*ip).is_some_and(|s| s.offset == 0),
                 full: None,
                 trust: Trust::Unwound,
             };
@@ -152,7 +158,7 @@ impl Walk<'_> {
             pc: state.ip,
             at: state.at,
             sp: state.sp,
-            symbol: self.kernel.frame_symbol(state.ip, state.regs.is_some()),
+            symbol: self.kernel.frame_symbol(state.ip, state.exact),
             stack: self.stacks.find(state.at).map(|(kind, _)| kind),
             registers: state.regs,
             trust: state.trust.clone(),
@@ -161,17 +167,14 @@ impl Walk<'_> {
 
     /// The caller of the frame in `state`.
     fn step(&mut self, state: &State) -> Result<State, StackEnd> {
-        let lookup = if state.regs.is_some() { state.ip } else { state.ip.wrapping_sub(1) };
+        let lookup = if state.exact { state.ip } else { state.ip.wrapping_sub(1) };
         let rule = self.kernel.orc_at(lookup).map_err(|e| broken(e.to_string()))?;
         let next = match rule {
             Some(rule) => match rule.kind {
                 OrcKind::EndOfStack => return Err(StackEnd::ThreadStart),
                 _ => self.apply(state, &rule)?,
             },
-            None if !self.kernel.is_text(lookup) && self.kernel.symbol_at(lookup).is_none() => {
-                self.after_bad_jump(state)?
-            }
-            None => self.guess(state, "its code has no unwind rule")?,
+            None => self.without_rule(state, lookup)?,
         };
         self.check_progress(state, &next)?;
         Ok(next)
@@ -209,6 +212,7 @@ impl Walk<'_> {
                     bp: state.bp,
                     at,
                     regs: None,
+                    exact: false,
                     full: None,
                     trust: Trust::Unwound,
                 }
@@ -239,32 +243,35 @@ impl Walk<'_> {
             bp: regs.bp().unwrap_or(0),
             at: ip_at,
             regs: Some(regs),
+            exact: true,
             full: regs.is_complete().then_some(regs),
             trust: Trust::Unwound,
         })
     }
 
-    /// Control went to something that is no code: a call pushed the return
-    /// address, and nothing has moved the stack pointer since.
-    fn after_bad_jump(&self, state: &State) -> Result<State, StackEnd> {
-        let ip = self.word(state.sp)?;
-        if !self.kernel.is_text(ip) {
-            return Err(broken(format!(
-                "no code at {:#x}, and no return address above it",
-                state.ip
-            )));
+    /// The caller of code that ORC does not know.
+    fn without_rule(&self, state: &State, lookup: u64) -> Result<State, StackEnd> {
+        if self.kernel.is_text(lookup) {
+            return self.guess(state, "its code has no unwind rule");
         }
-        Ok(State {
-            ip,
-            sp: state.sp + 8,
-            bp: state.bp,
-            at: state.sp,
-            regs: None,
-            full: state.full,
-            trust: Trust::Guess(
-                "return address left by the call to a place that is no code".into(),
-            ),
-        })
+        // Interrupted at something that is no code: a call jumped there and
+        // pushed its return address, and nothing has moved the stack since.
+        let top = if state.exact { self.word(state.sp).ok() } else { None };
+        match top.filter(|ip| self.follows_call(*ip)) {
+            Some(ip) => Ok(State {
+                ip,
+                sp: state.sp + 8,
+                bp: state.bp,
+                at: state.sp,
+                regs: None,
+                exact: false,
+                full: state.full,
+                trust: Trust::Guess("return address of the call to a place that is no code".into()),
+            }),
+            // Code that was made at run time (eBPF, trampolines) keeps a
+            // frame pointer.
+            None => self.guess(state, "it is not in the kernel's or a module's code"),
+        }
     }
 
     /// By the frame pointer, else by the next word that points behind a call.
@@ -281,6 +288,7 @@ impl Walk<'_> {
             bp,
             at,
             regs: None,
+            exact: false,
             full: None,
             trust: Trust::Guess(format!("{how} ({why})")),
         };
@@ -308,7 +316,7 @@ impl Walk<'_> {
 
     /// By the height of the stack in a function that has no unwind rules.
     fn by_height(&self, state: &State, stack: &Range<u64>, why: &str) -> Option<State> {
-        let symbol = self.kernel.frame_symbol(state.ip, state.regs.is_some())?;
+        let symbol = self.kernel.frame_symbol(state.ip, state.exact)?;
         // A ".cold" part is entered by a jump from its function's main part.
         let entry = match symbol.name.strip_suffix(".cold") {
             Some(main) => self.kernel.symbol_anywhere(main).ok()?,
@@ -331,7 +339,7 @@ impl Walk<'_> {
             false => Trust::Guess(format!("by the stack's height in the callee's code ({why})")),
         };
         let bp = bp.unwrap_or(state.bp);
-        Some(State { ip, sp: at + 8, bp, at, regs: None, full: None, trust })
+        Some(State { ip, sp: at + 8, bp, at, regs: None, exact: false, full: None, trust })
     }
 
     /// Whether `ip` is in code and a call instruction ends just before it.
