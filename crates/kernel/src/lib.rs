@@ -15,10 +15,12 @@
 
 pub mod arch;
 mod backtrace;
+pub mod block;
 pub mod cpu;
+mod device;
 pub mod error;
-pub mod instruction;
 pub mod gaps;
+pub mod instruction;
 mod kernel;
 pub mod layout;
 pub mod list;
