@@ -1,0 +1,65 @@
+//! Writes small seeds for the fuzz targets: `seeds DIR` makes `DIR/<target>/<name>`.
+
+use std::path::Path;
+
+use kmortem_testkit::{Compression, Elf, Entry, Kdump, Load, flatten, notes, page};
+
+fn main() -> std::io::Result<()> {
+    let dir = std::env::args().nth(1).ok_or_else(|| std::io::Error::other("usage: seeds DIR"))?;
+    let put = |target: &str, name: &str, bytes: &[u8]| {
+        let dir = Path::new(&dir).join(target);
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join(name), bytes)
+    };
+    for compression in Compression::ALL {
+        let name = format!("kdump-{compression:?}").to_lowercase();
+        put("open_image", &name, &kdump(6, compression).build())?;
+    }
+    for version in [1, 2, 3, 5] {
+        let dump = kdump(version, Compression::Zlib).build();
+        put("open_image", &format!("kdump-v{version}"), &dump)?;
+    }
+    let part = kdump(6, Compression::Lzo).part(2..200).build();
+    put("open_image", "kdump-part", &part)?;
+    let elf = elf();
+    put("open_image", "elf", &elf.build())?;
+    put("open_image", "elf-qemu", &Elf { ehsize: 8, phoff: 192, ..elf.clone() }.build())?;
+    put("open_image", "elf-xnum", &Elf { xnum: true, ..elf.clone() }.build())?;
+    // Without its header, which the target writes.
+    put("flattened", "kdump", &flatten(&kdump(6, Compression::Zstd).build(), 5000)[4096..])?;
+    put("flattened", "elf", &flatten(&elf.build(), 700)[4096..])?;
+    put("vmcoreinfo", "kernel", VMCOREINFO.as_bytes())?;
+    put("elf_notes", "qemu", &all_notes())
+}
+
+const VMCOREINFO: &str = "OSRELEASE=6.1.0-56-cloud-amd64\nBUILD-ID=53e5a1\nPAGESIZE=4096\n\
+    SYMBOL(init_uts_ns)=ffffffff94e196c0\nOFFSET(list_head.next)=0\nSIZE(page)=64\n\
+    LENGTH(zone.free_area)=11\nNUMBER(phys_base)=-1048576\nNUMBER(kimage_voffset)=0xffff8000\n\
+    KERNELOFFSET=13200000\nCRASHTIME=1795371000\n";
+
+fn all_notes() -> Vec<u8> {
+    [
+        notes::prstatus_x86_64(1, &[0x1111; 27]),
+        notes::qemu_cpu(0x2222),
+        notes::prstatus_aarch64(3, &[0x3333; 34]),
+        notes::vmcoreinfo(VMCOREINFO),
+    ]
+    .concat()
+}
+
+/// Few pages, and those of few bytes when compressed: a fuzzer is quick on small inputs.
+fn kdump(version: u32, compression: Compression) -> Kdump {
+    let mut dump = Kdump { version, ..Kdump::of([0, 150], 200).compressed(compression) };
+    dump.pages.insert(3, Entry::Page(vec![0; 4096]));
+    dump.pages.insert(4, Entry::Lost);
+    dump.vmcoreinfo = VMCOREINFO.into();
+    dump.notes = all_notes();
+    dump
+}
+
+fn elf() -> Elf {
+    let mut elf = Elf::default().load(0x1000, page(1));
+    elf.loads.push(Load { vaddr: 5 << 40, paddr: 0x1800, mem_len: 0x4000, bytes: page(2) });
+    elf.notes = vec![all_notes()];
+    elf
+}
