@@ -121,7 +121,7 @@ impl Bits {
 
     fn signed_of(self, entry: u128) -> i32 {
         let unused = 32 - self.width;
-        (self.of(entry) << unused).cast_signed() >> unused
+        (self.of(entry) << unused) as i32 >> unused
     }
 }
 

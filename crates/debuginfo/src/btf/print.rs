@@ -128,8 +128,12 @@ impl Printer {
         }
         let parameters: Vec<String> = proto
             .parameters()
-            .take_while(|_| self.take_part())
-            .map(|parameter| match parameter.ty.kind() {
+            // One more than there is room for, as `...`.
+            .scan(true, |room, parameter| {
+                std::mem::replace(room, *room && self.take_part()).then_some((*room, parameter))
+            })
+            .map(|(room, parameter)| match parameter.ty.kind() {
+                _ if !room => "...".to_owned(),
                 Kind::Void if parameter.name.is_empty() => "...".to_owned(),
                 _ => self.declare(parameter.ty, parameter.name, depth + 1, &base_name),
             })
@@ -171,7 +175,11 @@ impl Printer {
             Kind::Struct | Kind::Union => {
                 let tag = if ty.kind() == Kind::Struct { "struct" } else { "union" };
                 _ = writeln!(text, "{tag} {name}{{");
-                for member in ty.members().take_while(|_| self.take_part()) {
+                for member in ty.members() {
+                    if !self.take_part() {
+                        text.push_str("...\n");
+                        break;
+                    }
                     self.member(&mut text, member, bit_offset, depth + 1);
                 }
                 _ = write!(text, "{:1$}}}", "", self.indent(depth));
@@ -181,11 +189,15 @@ impl Printer {
                 let mut next = Some(0);
                 for (index, constant) in ty.enumerators().enumerate() {
                     let comma = if index == 0 { "" } else { ", " };
+                    if !self.take_part() {
+                        _ = write!(text, "{comma}...");
+                        break;
+                    }
                     _ = write!(text, "{comma}{}", constant.name);
                     if next != Some(constant.value) {
                         _ = match ty.is_signed() {
                             true => write!(text, " = {}", constant.value),
-                            false => write!(text, " = {}", constant.value.cast_unsigned()),
+                            false => write!(text, " = {}", constant.value as u64),
                         };
                     }
                     next = constant.value.checked_add(1);

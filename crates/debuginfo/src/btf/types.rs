@@ -284,8 +284,8 @@ impl<'a> Type<'a> {
             let at = RECORD + index * size;
             let low = ty.word(at + 4);
             let value = match kind {
-                Kind::Enum64 => (u64::from(ty.word(at + 8)) << 32 | u64::from(low)).cast_signed(),
-                _ if ty.is_signed() => i64::from(low.cast_signed()),
+                Kind::Enum64 => (u64::from(ty.word(at + 8)) << 32 | u64::from(low)) as i64,
+                _ if ty.is_signed() => i64::from(low as i32),
                 _ => i64::from(low),
             };
             Enumerator { name: ty.btf.string(ty.word(at)), value }

@@ -123,7 +123,7 @@ impl AddressTable {
     }
 
     fn decode(&self, id: u32, word: u32) -> u64 {
-        let signed = i64::from(word.cast_signed());
+        let signed = i64::from(word as i32);
         match self.encoding {
             Addresses::Absolute => u64::from(word),
             Addresses::BaseRelative { base } => base.wrapping_add(u64::from(word)),

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use crate::memory::{Memory, MemoryError};
-use crate::name_index::{self, NameIndex};
+use crate::name_index::NameIndex;
 pub use encoding::Addresses;
 use encoding::{AddressTable, Check};
 use names::Names;
@@ -220,7 +220,7 @@ impl Kallsyms {
                 .collect();
             NameIndex::new(&hashes)
         });
-        index.candidates(name_index::hash(name.as_bytes())).iter().copied()
+        index.candidates(names::index_hash(name.as_bytes())).iter().copied()
     }
 }
 

@@ -110,12 +110,12 @@ impl Names {
         (0..self.blocks()).flat_map(|block| self.block(block)).map(|name| self.expand(name))
     }
 
-    /// One hash per name of the block; names that LTO renamed are hashed by their source name.
+    /// One hash per name of the block.
     pub(super) fn hashes_of_block(&self, block: u32) -> impl Iterator<Item = Option<u32>> + '_ {
         let mut buffer = Buffer::new();
         self.block(block).map(move |name| {
             let name = self.expand_into(name, &mut buffer).get(1..)?;
-            Some(name_index::hash(without_llvm_suffix(name)))
+            Some(index_hash(name))
         })
     }
 
@@ -135,7 +135,7 @@ impl Names {
         ids.take(64)
             .filter_map(|id| self.compressed(id))
             .map(|name| self.expand(name))
-            .min_by_key(|expanded| doubts(expanded))
+            .min_by_key(doubts)
     }
 
     /// The numbers of all symbols with each of the wanted names, in one pass over the table and
@@ -269,6 +269,11 @@ fn entry(bytes: &[u8], position: usize, lengths: Lengths) -> Option<Range<usize>
         _ => (position + 1, first),
     };
     (start + len <= bytes.len()).then_some(start..start + len)
+}
+
+/// What a name is indexed by: functions that LTO renamed by their source name.
+pub(super) fn index_hash(name: &[u8]) -> u32 {
+    name_index::hash(without_llvm_suffix(name))
 }
 
 fn without_llvm_suffix(name: &[u8]) -> &[u8] {
