@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             zone.free_blocks
         );
     }
-    for missing in &memory.missing {
-        println!("missing: {}: {}", missing.what, missing.reason);
+    for reason in memory.gaps.reasons() {
+        println!("missing: {reason}");
     }
     let start = std::time::Instant::now();
     for task in tasks.list.iter().filter(|t| t.is_leader()) {
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 m.rss_shmem,
                 m.page_tables_bytes.unwrap_or(0),
                 task.comm,
-                kernel.command_line(task).map_err(|e| e.to_string())
+                kernel.task_arguments(task).map_err(|e| e.to_string())
             ),
             Ok(None) => {}
             Err(e) => println!("[{:>5}] {}: {e}", task.pid, task.comm),

@@ -37,6 +37,15 @@ impl Gaps {
         }
     }
 
+    /// Adds the reasons of a part.
+    pub fn extend(&mut self, part: Gaps) {
+        for reason in part.0 {
+            if self.0.len() < MOST && !self.0.contains(&reason) {
+                self.0.push(reason);
+            }
+        }
+    }
+
     /// Keeps the reason why `what` is missing.
     pub fn add(&mut self, what: &str, error: &Error) {
         if self.0.len() < MOST {

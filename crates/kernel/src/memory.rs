@@ -12,6 +12,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::gaps::Gaps;
 use crate::layout::Embedded;
 use crate::stack::hex;
 use crate::swap::SwapArea;
@@ -114,16 +115,7 @@ pub struct Memory {
     /// All zones' and nodes' counters together.
     pub counters: Counters,
     /// What of the above could not be read, and why.
-    pub missing: Vec<Missing>,
-}
-
-/// A value that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// Which.
-    pub what: String,
-    /// Why.
-    pub reason: String,
+    pub gaps: Gaps,
 }
 
 impl Memory {
@@ -166,28 +158,6 @@ pub struct HugePages {
     pub surplus: u64,
 }
 
-/// Collects what can't be read.
-struct Reader<'k> {
-    kernel: &'k Kernel,
-    missing: Vec<Missing>,
-}
-
-impl Reader<'_> {
-    fn keep<T>(&mut self, what: &str, value: Result<T>) -> Option<T> {
-        value.map_err(|e| self.note(what, &e)).ok()
-    }
-
-    fn note(&mut self, what: &str, e: &Error) {
-        self.missing.push(Missing { what: what.to_owned(), reason: e.to_string() });
-    }
-
-    /// A global `long` or pointer-sized atomic.
-    fn long(&mut self, what: &str, symbol: &str) -> Option<u64> {
-        let value = self.kernel.symbol(symbol).and_then(|a| self.kernel.read_u64(a));
-        self.keep(what, value)
-    }
-}
-
 impl Kernel {
     /// Memory of the whole machine. Fails only where neither its size nor its
     /// nodes can be read.
@@ -208,29 +178,29 @@ impl Kernel {
             .get("NR_FREE_PAGES")
             .ok_or_else(|| Error::Unavailable("no memory zone can be read".into()))?;
         let page_size = self.image().page_size();
-        let mut reader = Reader { kernel: self, missing: Vec::new() };
+        let mut gaps = Gaps::default();
         let count = |names: &[&str]| counters.get_any(names).and_then(|v| u64::try_from(v).ok());
 
         let buffers = buffers(self);
-        let buffers = reader.keep("buffers", buffers);
-        let swap_total = reader.long("swap size", "total_swap_pages");
+        let buffers = gaps.keep("buffers", buffers);
+        let swap_total = gaps.keep("swap size", self.variable("total_swap_pages"));
         let swap_cached = match count(&["NR_SWAPCACHE"]) {
             Some(pages) => Some(pages),
             None if swap_total == Some(0) => Some(0),
             None => {
                 let pages = swap_cache(self);
-                reader.keep("swap cache", pages)
+                gaps.keep("swap cache", pages)
             }
         };
         let huge_pages = huge_pages(self);
-        let huge_pages = reader.keep("huge pages", huge_pages).unwrap_or_default();
+        let huge_pages = gaps.keep("huge pages", huge_pages).unwrap_or_default();
         let swap_areas = self.swap_areas();
         let committed = self.symbol("vm_committed_as").and_then(|a| self.percpu_counter(a));
         let commit_limit = commit_limit(self, total, &huge_pages);
         let per_cpu = per_cpu_pages(self);
         let policy =
             self.symbol("sysctl_overcommit_memory").and_then(|symbol| self.read_u32(symbol));
-        let reserve = reader.long("the reserve of all zones", "totalreserve_pages");
+        let reserve = gaps.keep("the reserve of all zones", self.variable("totalreserve_pages"));
 
         let mut memory = Memory {
             page_size,
@@ -253,22 +223,31 @@ impl Kernel {
             kernel_stack_kib: count(&["NR_KERNEL_STACK_KB"]),
             // Newer kernels count it by node, older ones in a variable.
             vmalloc: count(&["NR_VMALLOC"])
-                .or_else(|| reader.long("vmalloc memory", "nr_vmalloc_pages")),
-            per_cpu: reader.keep("per-CPU memory", per_cpu),
+                .or_else(|| gaps.keep("vmalloc memory", self.variable("nr_vmalloc_pages"))),
+            per_cpu: gaps.keep("per-CPU memory", per_cpu),
             huge_pages,
             swap_total,
-            swap_free: reader.long("free swap", "nr_swap_pages").map(|v| (v as i64).max(0) as u64),
-            swap_areas: reader.keep("swap areas", swap_areas).unwrap_or_default(),
-            commit_limit: reader.keep("commit limit", commit_limit),
-            committed: reader.keep("committed memory", committed),
-            overcommit_policy: reader.keep("overcommit policy", policy),
+            swap_free: gaps
+                .keep("free swap", self.variable("nr_swap_pages"))
+                .map(|v| (v as i64).max(0) as u64),
+            swap_areas: gaps.keep("swap areas", swap_areas).unwrap_or_default(),
+            commit_limit: gaps.keep("commit limit", commit_limit),
+            committed: gaps.keep("committed memory", committed),
+            overcommit_policy: gaps.keep("overcommit policy", policy),
             nodes,
             counters,
-            missing: Vec::new(),
+            gaps: Gaps::default(),
         };
         memory.available = reserve.and_then(|reserve| available(&memory, reserve));
-        memory.missing = reader.missing;
+        memory.gaps = gaps;
         Ok(memory)
+    }
+}
+
+impl Kernel {
+    /// A global `unsigned long` (or an atomic one).
+    fn variable(&self, name: &str) -> Result<u64> {
+        self.read_u64(self.symbol(name)?)
     }
 }
 

@@ -134,7 +134,7 @@ impl Kernel {
 
     /// Arguments of a process, as it was started or has rewritten them. They
     /// are user memory: filtered dumps have lost them.
-    pub fn command_line(&self, task: &Task) -> Result<Vec<String>> {
+    pub fn task_arguments(&self, task: &Task) -> Result<Vec<String>> {
         if task.mm == 0 {
             return Err(Error::Unavailable(format!("{} has no user memory", task.comm)));
         }
