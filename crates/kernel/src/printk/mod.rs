@@ -98,7 +98,7 @@ pub struct Caller {
     /// CPU, where it printed from an interrupt, or the kernel notes both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// Name of the thread (`CONFIG_PRINTK_EXECUTION_CTX`, v6.18).
+    /// Name of the thread (`CONFIG_PRINTK_EXECUTION_CTX`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comm: Option<String>,
 }

@@ -149,7 +149,7 @@ impl Ring {
         let wrap = |lpos: u64| lpos / self.size;
         let index = |lpos: u64| lpos % self.size;
         // `next` of a block that fills the ring up to its very end is the
-        // start of the next lap (since v6.18; never the case before).
+        // start of the next lap (newer kernels only).
         let (start, len) = if wrap(begin) == wrap(next.wrapping_sub(1)) {
             (index(begin), next.wrapping_sub(begin))
         } else if wrap(begin.wrapping_add(self.size)) == wrap(next) {
