@@ -9,7 +9,7 @@ mod file;
 mod mount;
 mod path;
 
-pub use file::{FileKind, OpenFile, TaskFiles};
+pub use file::{FileKind, FileLayout, OpenFile, TaskFiles};
 pub use mount::{Mount, Mounts};
 
 use crate::layout;
