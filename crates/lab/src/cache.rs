@@ -4,6 +4,7 @@
 //! <cache>/kernels/NAME/VERSION/        unpacked packages of a kernel
 //! <cache>/kernels/NAME/current.json    which version is in use, and its packages
 //! <cache>/modules/NAME-KEY/            crasher.ko, with and without debug information
+//! <cache>/tools/NAME/                  a program of another suite with its libraries
 //! <cache>/dumps/NAME-KEY/              vmcore, console.txt, facts.json, other formats
 //! <cache>/tmp/                         work in progress
 //! <cache>/locks/                       one lock per object that is being made
@@ -69,7 +70,7 @@ impl Cache {
 
     /// A cache in a given folder.
     pub(crate) fn at(root: PathBuf) -> Result<Cache> {
-        for folder in ["kernels", "modules", "dumps", "tmp", "locks"] {
+        for folder in ["kernels", "modules", "tools", "dumps", "tmp", "locks"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(LabError::io("create", &path))?;
         }

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,8 +42,8 @@ pub enum Format {
     Split,
     /// makedumpfile, filtered, ELF.
     FilteredElf,
-    /// makedumpfile, LZO, with user pages dropped (bit 8) even where this makedumpfile
-    /// takes slab pages for such: what a host with an old one writes.
+    /// The host's own makedumpfile, LZO, with user pages dropped (bit 8): Debian 12's
+    /// takes slab pages of kernels newer than itself for such.
     Overfiltered,
     /// KdumpZlib cut off in the middle: a disk that ran full, a copy that broke off.
     Truncated,
@@ -97,7 +98,9 @@ impl Format {
     pub(crate) fn files(self, folder: &Path) -> Vec<PathBuf> {
         match self {
             Format::Elf => vec![folder.join("vmcore")],
-            Format::Split => (1..=2).map(|part| folder.join(format!("vmcore.split.{part}"))).collect(),
+            Format::Split => {
+                (1..=2).map(|part| folder.join(format!("vmcore.split.{part}"))).collect()
+            }
             other => vec![folder.join(format!("vmcore.{}", other.name()))],
         }
     }
@@ -120,45 +123,64 @@ impl Format {
     }
 }
 
-/// Makes the files of a format from a boot's ELF dump, in the boot's folder.
-pub(crate) fn convert(format: Format, level: u8, folder: &Path, scratch: &Path) -> Result<()> {
-    let made = if format == Format::Truncated {
-        vec![truncate(level, folder, scratch)?]
-    } else {
-        makedumpfile(format, level, folder, scratch)?
-    };
-    for (from, to) in made.iter().zip(format.files(folder)) {
-        publish(from, &to)?;
-    }
-    Ok(())
+/// Makes formats of one boot's ELF dump.
+#[derive(Debug)]
+pub(crate) struct Converter<'a> {
+    /// The lab's makedumpfile.
+    pub(crate) makedumpfile: &'a Path,
+    /// Which pages makedumpfile leaves out (-d) of this kernel's dumps.
+    pub(crate) level: u8,
+    /// Where the dump is and its formats go.
+    pub(crate) folder: &'a Path,
+    pub(crate) scratch: &'a Path,
 }
 
-fn makedumpfile(format: Format, level: u8, folder: &Path, scratch: &Path) -> Result<Vec<PathBuf>> {
-    let source = scratch.join("repaired.elf");
-    host::run(
-        Command::new("cp").arg("--sparse=always").arg(folder.join("vmcore")).arg(&source),
-    )?;
-    repair_elf_header(&source)?;
-    let made: Vec<PathBuf> =
-        (0..format.files(folder).len()).map(|part| scratch.join(format!("made.{part}"))).collect();
-    let mut command = Command::new("makedumpfile");
-    command.args(["--message-level", "1"]);
-    command.args(format.makedumpfile_arguments(level)).arg(&source);
-    if format == Format::Flattened {
-        host::run_to_file(&mut command, &made[0])?;
-    } else {
-        host::run(command.args(&made))?;
+impl Converter<'_> {
+    /// Makes the files of a format.
+    pub(crate) fn make(&self, format: Format) -> Result<()> {
+        let made = match format {
+            Format::Truncated => vec![self.truncate()?],
+            other => self.filter(other)?,
+        };
+        for (from, to) in made.iter().zip(format.files(self.folder)) {
+            fs::set_permissions(from, fs::Permissions::from_mode(0o644))
+                .map_err(LabError::io("write", from))?;
+            publish(from, &to)?;
+        }
+        Ok(())
     }
-    fs::remove_file(&source).map_err(LabError::io("remove", &source))?;
-    Ok(made)
-}
 
-fn truncate(level: u8, folder: &Path, scratch: &Path) -> Result<PathBuf> {
-    let whole = makedumpfile(Format::KdumpZlib, level, folder, scratch)?.remove(0);
-    let length = fs::metadata(&whole).map_err(LabError::io("read", &whole))?.len();
-    let file = fs::OpenOptions::new().write(true).open(&whole).map_err(LabError::io("open", &whole))?;
-    file.set_len(length * 2 / 3).map_err(LabError::io("cut", &whole))?;
-    Ok(whole)
+    fn filter(&self, format: Format) -> Result<Vec<PathBuf>> {
+        let source = self.scratch.join("repaired.elf");
+        let dump = self.folder.join("vmcore");
+        host::run(Command::new("cp").arg("--sparse=always").arg(dump).arg(&source))?;
+        repair_elf_header(&source)?;
+        let parts = format.files(self.folder).len();
+        let made: Vec<PathBuf> =
+            (0..parts).map(|part| self.scratch.join(format!("made.{part}"))).collect();
+        let mut command = match format {
+            Format::Overfiltered => Command::new("makedumpfile"),
+            _ => Command::new(self.makedumpfile),
+        };
+        command.args(["--message-level", "1"]);
+        command.args(format.makedumpfile_arguments(self.level)).arg(&source);
+        match (format, made.as_slice()) {
+            (Format::Flattened, [file]) => host::run_to_file(&mut command, file)?,
+            _ => host::run(command.args(&made))?,
+        }
+        fs::remove_file(&source).map_err(LabError::io("remove", &source))?;
+        Ok(made)
+    }
+
+    /// Cuts off the last third.
+    fn truncate(&self) -> Result<PathBuf> {
+        let whole = self.filter(Format::KdumpZlib)?.remove(0);
+        let file = fs::OpenOptions::new().write(true).open(&whole);
+        let file = file.map_err(LabError::io("open", &whole))?;
+        let length = file.metadata().map_err(LabError::io("read", &whole))?.len();
+        file.set_len(length * 2 / 3).map_err(LabError::io("cut", &whole))?;
+        Ok(whole)
+    }
 }
 
 /// Offsets in Elf64_Ehdr, from elf(5).

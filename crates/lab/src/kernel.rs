@@ -5,18 +5,16 @@
 //! `lab kernels --update` asks the suites again, so a cache works offline.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, publish};
-use crate::debian::archive::Suite;
-use crate::debian::control::{self, Package};
-use crate::debian::version;
+use crate::debian::indices::{Build, Indices};
 use crate::error::{LabError, Result};
 use crate::host;
+use crate::loader;
 use crate::matrix::{KernelSpec, Matrix};
 
 /// An unpacked kernel.
@@ -85,32 +83,30 @@ fn root_folder(cache: &Cache, spec: &KernelSpec, version: &str) -> PathBuf {
     cache.path("kernels").join(&spec.name).join(version)
 }
 
-/// A package together with the suite that has it.
-type Found = (Suite, Package);
-
 fn fetch(cache: &Cache, matrix: &Matrix, spec: &KernelSpec) -> Result<Kernel> {
     host::note(&format!("{}: reading the package indices", spec.name));
     let scratch = cache.scratch()?;
     let indices = Indices::read(matrix.suites(&spec.suites)?, scratch.path())?;
-    let Build { abi, mut packages } = indices.newest_build(spec)?;
+    let Build { abi, packages } = indices.newest_build(spec)?;
+    let runtime = match &spec.runtime {
+        Some(runtime) => Indices::read(matrix.suites(&runtime.suites)?, scratch.path())?
+            .packages(&runtime.packages)?,
+        None => Vec::new(),
+    };
     let version = packages.first().map(|(_, image)| image.version.clone()).unwrap_or_default();
     let root = root_folder(cache, spec, &version);
     if !root.is_dir() {
         let staged = scratch.path().join("root");
-        fs::create_dir(&staged).map_err(LabError::io("create", &staged))?;
         for (suite, package) in &packages {
             host::note(&format!("{}: {} {}", spec.name, package.name, package.version));
             suite.unpack(package, scratch.path(), &staged)?;
         }
-        if let Some(runtime) = &spec.runtime {
-            let indices = Indices::read(matrix.suites(&runtime.suites)?, scratch.path())?;
-            let folder = staged.join("runtime");
-            for name in &runtime.packages {
-                let (suite, package) = indices.package(name)?;
-                suite.unpack(&package, scratch.path(), &folder)?;
-                packages.push((suite, package));
-            }
-            run_tools_by_their_own_loader(&staged, &root)?;
+        for (suite, package) in &runtime {
+            suite.unpack(package, scratch.path(), &staged.join("runtime"))?;
+        }
+        if !runtime.is_empty() {
+            let programs = programs_of(&staged)?;
+            loader::wrap(&programs, &staged, &root, &root.join("runtime"))?;
         }
         relocate_headers(&staged, &root)?;
         publish(&staged, &root)?;
@@ -120,6 +116,7 @@ fn fetch(cache: &Cache, matrix: &Matrix, spec: &KernelSpec) -> Result<Kernel> {
         debug_package: spec.debug.replace("{abi}", &abi),
         packages: packages
             .into_iter()
+            .chain(runtime)
             .map(|(_, package)| PackageRecord {
                 name: package.name,
                 version: package.version,
@@ -145,71 +142,6 @@ pub(crate) fn download_debug_package(
     let indices = Indices::read(matrix.suites(&spec.suites)?, folder)?;
     let (suite, package) = indices.package(&kernel.record.debug_package)?;
     suite.download(&package, folder)
-}
-
-/// A build of a kernel: what stands for the `*` in its name, and its packages.
-struct Build {
-    abi: String,
-    packages: Vec<Found>,
-}
-
-/// The package indices of some suites.
-struct Indices(Vec<(Suite, Vec<Package>)>);
-
-impl Indices {
-    fn read(suites: Vec<Suite>, scratch: &Path) -> Result<Indices> {
-        let mut indices = Vec::new();
-        for suite in suites {
-            let packages = suite.packages(scratch)?;
-            indices.push((suite, packages));
-        }
-        Ok(Indices(indices))
-    }
-
-    /// The newest build that the mirror has in full, debug package included: an
-    /// index may go on naming packages that are gone. Without any such build,
-    /// the newest.
-    fn newest_build(&self, spec: &KernelSpec) -> Result<Build> {
-        let mut images: Vec<(&Package, &str)> = self
-            .0
-            .iter()
-            .flat_map(|(_, packages)| control::find_all(packages, &spec.image))
-            .collect();
-        images.sort_by(|(a, _), (b, _)| version::compare(&b.version, &a.version));
-        let build = |abi: &str| -> Result<Build> {
-            let names = std::iter::once(&spec.image).chain(&spec.packages).chain(&spec.headers);
-            let packages = names.map(|name| {
-                self.package(&name.replace("{abi}", abi).replace('*', abi))
-            });
-            Ok(Build { abi: abi.to_owned(), packages: packages.collect::<Result<_>>()? })
-        };
-        for (_, abi) in &images {
-            let Ok(build) = build(abi) else { continue };
-            let Ok(debug) = self.package(&spec.debug.replace("{abi}", abi)) else { continue };
-            if build.packages.iter().chain([&debug]).all(|(suite, package)| suite.has(package)) {
-                return Ok(build);
-            }
-        }
-        match images.first() {
-            Some((_, abi)) => build(abi),
-            None => Err(self.missing(&spec.image)),
-        }
-    }
-
-    /// The newest package of a name, over all suites.
-    fn package(&self, name: &str) -> Result<Found> {
-        let found = self.0.iter().filter_map(|(suite, packages)| {
-            Some((suite.clone(), control::find_package(packages, name)?.clone()))
-        });
-        let newest = found
-            .max_by(|a, b| version::compare(&a.1.version, &b.1.version));
-        newest.ok_or_else(|| self.missing(name))
-    }
-
-    fn missing(&self, pattern: &str) -> LabError {
-        let suites: Vec<&str> = self.0.iter().map(|(suite, _)| suite.name.as_str()).collect();
-        LabError::NoPackage { pattern: pattern.to_owned(), suites: suites.join(", ") }
-    }
 }
 
 impl Kernel {
@@ -274,36 +206,15 @@ fn relocate_headers(staged: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts a wrapper before each program of the kbuild package, which runs it by
-/// the loader and with the libraries of its own suite. The host's are older.
-fn run_tools_by_their_own_loader(staged: &Path, root: &Path) -> Result<()> {
-    let loader = root.join("runtime/usr/lib64/ld-linux-x86-64.so.2");
-    let libraries = root.join("runtime/usr/lib/x86_64-linux-gnu");
+/// The programs of the kbuild package, which need newer libraries than the host's.
+fn programs_of(staged: &Path) -> Result<Vec<PathBuf>> {
     let found = host::output(
-        Command::new("find").arg(staged.join("usr/lib")).args(["-path", "*/linux-kbuild-*"]).args([
-            "-type", "f", "-perm", "/111",
-        ]),
+        Command::new("find")
+            .arg(staged.join("usr/lib"))
+            .args(["-path", "*/linux-kbuild-*"])
+            .args(["-type", "f", "-perm", "/111"]),
     )?;
-    for program in String::from_utf8_lossy(&found).lines().map(Path::new) {
-        let bytes = fs::read(program).map_err(LabError::io("read", program))?;
-        if !bytes.starts_with(b"\x7fELF") {
-            continue;
-        }
-        let real = PathBuf::from(format!("{}.bin", program.display()));
-        fs::rename(program, &real).map_err(LabError::io("rename", program))?;
-        let real = root.join(real.strip_prefix(staged).unwrap_or(&real));
-        // Some of these programs find their helpers beside the name they were called by.
-        let script = format!(
-            "#!/bin/sh\nexec '{}' --library-path '{}' --argv0 \"$0\" '{}' \"$@\"\n",
-            loader.display(),
-            libraries.display(),
-            real.display()
-        );
-        fs::write(program, script).map_err(LabError::io("write", program))?;
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755))
-            .map_err(LabError::io("write", program))?;
-    }
-    Ok(())
+    Ok(String::from_utf8_lossy(&found).lines().map(PathBuf::from).collect())
 }
 
 #[cfg(test)]

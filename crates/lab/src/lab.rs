@@ -1,6 +1,7 @@
 //! Makes dumps, or finds them made: the way from a name in the matrix to files.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -10,13 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::{self, Cache, publish};
 use crate::error::{LabError, Result};
-use crate::format::{self, Format};
+use crate::format::{Converter, Format};
 use crate::guest::console::{self, ConsoleFacts};
 use crate::guest::vm::Machine;
 use crate::guest::{initramfs, module};
 use crate::host;
 use crate::kernel::{self, Kernel, KernelRecord};
 use crate::matrix::{Boot, Expect, Matrix};
+use crate::peers::{self, Peer};
 
 /// Counts up when a change of the lab's code changes its dumps.
 const LAB_VERSION: &str = "1";
@@ -92,11 +94,6 @@ impl Lab {
         &self.matrix
     }
 
-    /// A path in the cache.
-    pub fn cache_path(&self, relative: impl AsRef<Path>) -> PathBuf {
-        self.cache.path(relative)
-    }
-
     /// A kernel, fetched if it is not in the cache.
     pub fn kernel(&self, name: &str) -> Result<Kernel> {
         kernel::prepare(&self.cache, &self.matrix, self.matrix.kernel(name)?)
@@ -107,10 +104,15 @@ impl Lab {
         kernel::update(&self.cache, &self.matrix, self.matrix.kernel(name)?)
     }
 
-    /// Downloads the debug package of a kernel in the cache into a folder.
-    pub fn download_debug_package(&self, name: &str, folder: &Path) -> Result<PathBuf> {
-        let spec = self.matrix.kernel(name)?;
-        kernel::download_debug_package(&self.matrix, spec, &self.kernel(name)?, folder)
+    /// The programs kmortem is compared with, set up if they are not in the cache.
+    pub fn peer_programs(&self) -> Result<Vec<Peer>> {
+        peers::programs(&self.cache, &self.matrix)
+    }
+
+    /// The debug vmlinux of a kernel, fetched if it is not in the cache.
+    pub fn vmlinux(&self, kernel: &str) -> Result<Peer> {
+        let spec = self.matrix.kernel(kernel)?;
+        peers::vmlinux(&self.cache, &self.matrix, spec, &self.kernel(kernel)?)
     }
 
     /// The dump of a name, if it is in the cache.
@@ -141,7 +143,14 @@ impl Lab {
         }
         if !format.files(&folder).iter().all(|file| file.is_file()) {
             let scratch = self.cache.scratch()?;
-            format::convert(format, spec.filter_level, &folder, scratch.path())?;
+            let (makedumpfile, _) = self.matrix.makedumpfile.prepare(&self.cache, &self.matrix)?;
+            let converter = Converter {
+                makedumpfile: &makedumpfile,
+                level: spec.filter_level,
+                folder: &folder,
+                scratch: scratch.path(),
+            };
+            converter.make(format)?;
             host::note(&format!("{name}: converted"));
         }
         self.describe(boot, format, &kernel, &folder)
@@ -200,11 +209,8 @@ impl Lab {
     /// Where a boot's dumps are kept: named by all that they depend on.
     fn folder(&self, boot: &Boot, kernel: &Kernel) -> Result<PathBuf> {
         let scenario = self.matrix.scenario(&boot.scenario)?;
-        let mut parts: Vec<Vec<u8>> = vec![
-            LAB_VERSION.into(),
-            boot_settings(boot).into(),
-            scenario.guest.clone().into(),
-        ];
+        let mut parts: Vec<Vec<u8>> =
+            vec![LAB_VERSION.into(), boot_settings(boot).into(), scenario.guest.clone().into()];
         parts.extend(kernel.record.packages.iter().map(|package| package.sha256.clone().into()));
         for name in ["guest/init", "guest/sessiond.c"] {
             let path = self.matrix.folder.join(name);
@@ -265,8 +271,8 @@ impl Lab {
                     return publish(&staged, folder);
                 }
                 Err(error) if attempt < ATTEMPTS => {
-                    let reason = error.to_string();
-                    let reason = reason.lines().next().unwrap_or_default();
+                    let text = error.to_string();
+                    let reason = text.split(';').next().unwrap_or_default();
                     host::note(&format!("once more: {reason}"));
                     attempt += 1;
                 }
@@ -319,15 +325,21 @@ fn boot_settings(boot: &Boot) -> String {
     )
 }
 
-/// Writes the facts and gives back the disk space of zero pages.
+/// Writes the facts, gives back the disk space of zero pages, lets others read.
 fn finish(folder: &Path, facts: &Facts) -> Result<()> {
     let path = folder.join("facts.json");
     let text = serde_json::to_string_pretty(facts)
         .map_err(|error| LabError::Data { path: path.clone(), reason: error.to_string() })?;
     fs::write(&path, text + "\n").map_err(LabError::io("write", &path))?;
     // Not every file system has holes; the dump is the same without.
-    let dump = folder.join("vmcore");
-    let _ = host::run(Command::new("fallocate").arg("--dig-holes").arg(&dump));
+    let dump = Format::Elf.files(folder);
+    let _ = host::run(Command::new("fallocate").arg("--dig-holes").args(dump));
+    for file in Format::all().flat_map(|format| format.files(folder)) {
+        if file.is_file() {
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+                .map_err(LabError::io("write", &file))?;
+        }
+    }
     Ok(())
 }
 

@@ -23,7 +23,10 @@ mod guest;
 mod host;
 mod kernel;
 mod lab;
+mod loader;
 mod matrix;
+mod peers;
+mod tool;
 
 pub use error::{LabError, Result};
 pub use format::Format;
@@ -31,6 +34,7 @@ pub use guest::console::ConsoleFacts;
 pub use kernel::{Kernel, KernelRecord, PackageRecord};
 pub use lab::{Facts, Lab, LabDump};
 pub use matrix::{Boot, Expect, KernelSpec, Matrix, Scenario};
+pub use peers::Peer;
 
 /// The dump of a name (`k61-null`, `k61-sysrq.kdump-zlib`), made if it is not in
 /// the cache yet. Several processes may ask at the same time.

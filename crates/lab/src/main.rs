@@ -47,6 +47,11 @@ enum Verb {
         #[arg(long)]
         update: bool,
     },
+    /// Sets up the programs kmortem is compared with, and prints where they are.
+    Peers {
+        /// Kernels whose debug vmlinux to fetch (about 300 MB each); all without names.
+        kernels: Vec<String>,
+    },
     /// Removes what nothing leads to any more.
     Gc,
 }
@@ -81,6 +86,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             }
         }
         Verb::Kernels { update } => kernels(&lab, update)?,
+        Verb::Peers { kernels } => peers(&lab, kernels)?,
         Verb::Gc => {
             for path in lab.collect_garbage()? {
                 println!("removed {path}");
@@ -137,8 +143,7 @@ fn make(lab: &Lab, names: &[String]) -> ExitCode {
 
 fn kernels(lab: &Lab, update: bool) -> Result<()> {
     for spec in &lab.matrix().kernels {
-        let kernel =
-            if update { lab.update_kernel(&spec.name)? } else { lab.kernel(&spec.name)? };
+        let kernel = if update { lab.update_kernel(&spec.name)? } else { lab.kernel(&spec.name)? };
         println!(
             "{:<5} {:<28} {:<24} {}",
             kernel.name,
@@ -146,6 +151,20 @@ fn kernels(lab: &Lab, update: bool) -> Result<()> {
             kernel.record.version,
             kernel.root.display()
         );
+    }
+    Ok(())
+}
+
+fn peers(lab: &Lab, mut kernels: Vec<String>) -> Result<()> {
+    if kernels.is_empty() {
+        kernels = lab.matrix().kernels.iter().map(|kernel| kernel.name.clone()).collect();
+    }
+    let mut peers = lab.peer_programs()?;
+    for kernel in &kernels {
+        peers.push(lab.vmlinux(kernel)?);
+    }
+    for peer in peers {
+        println!("{:<17} {:<24} {}", peer.name, peer.version, peer.path.display());
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::debian::archive::Suite;
 use crate::error::{LabError, Result};
 use crate::format::Format;
+use crate::tool::Tool;
 
 /// Kernels, scenarios and dumps of the lab.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Matrix {
     /// Folder the data came from.
     pub(crate) folder: PathBuf,
     archives: BTreeMap<String, Archive>,
+    /// The makedumpfile that makes the filtered formats.
+    pub(crate) makedumpfile: Tool,
     /// Kernels, in the order of the file.
     pub kernels: Vec<KernelSpec>,
     /// Scenarios, in the order of their names.
@@ -173,6 +176,7 @@ fn default_true() -> bool {
 #[serde(deny_unknown_fields)]
 struct KernelsFile {
     archive: BTreeMap<String, Archive>,
+    makedumpfile: Tool,
     kernel: Vec<KernelSpec>,
 }
 
@@ -197,6 +201,7 @@ impl Matrix {
         let mut matrix = Matrix {
             folder: folder.to_path_buf(),
             archives: kernels.archive,
+            makedumpfile: kernels.makedumpfile,
             kernels: kernels.kernel,
             scenarios: read_scenarios(&folder.join("scenarios"))?,
             boots: Vec::new(),
@@ -293,7 +298,7 @@ fn read_scenarios(folder: &Path) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+pub(crate) fn read_toml<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(LabError::io("read", path))?;
     toml::from_str(&text)
         .map_err(|error| LabError::Data { path: path.to_path_buf(), reason: error.to_string() })

@@ -95,9 +95,8 @@ Version: 6.1.999-1
     fn finds_complete_packages_by_pattern() {
         let packages = parse_packages(PACKAGES);
         assert_eq!(packages.len(), 3, "a paragraph without a file is no package");
-        let abis: Vec<&str> = find_all(&packages, "linux-image-6.1.0-*-cloud-amd64")
-            .map(|(_, abi)| abi)
-            .collect();
+        let abis: Vec<&str> =
+            find_all(&packages, "linux-image-6.1.0-*-cloud-amd64").map(|(_, abi)| abi).collect();
         assert_eq!(abis, ["9", "47"], "neither the debug package nor the one without a file");
         assert_eq!(find_all(&packages, "linux-image-5.10.0-*-cloud-amd64").count(), 0);
         assert!(find_package(&packages, "linux-image-6.1.0-9-cloud-amd64").is_some());

@@ -2,4 +2,5 @@
 
 pub(crate) mod archive;
 pub(crate) mod control;
+pub(crate) mod indices;
 pub(crate) mod version;

@@ -27,8 +27,7 @@ fn compare_part(mut a: &str, mut b: &str) -> Ordering {
         let (text_b, rest_b) = b.split_at(b.find(|c: char| c.is_ascii_digit()).unwrap_or(b.len()));
         let (digits_a, tail_a) = split_digits(rest_a);
         let (digits_b, tail_b) = split_digits(rest_b);
-        let order =
-            compare_text(text_a, text_b).then_with(|| compare_digits(digits_a, digits_b));
+        let order = compare_text(text_a, text_b).then_with(|| compare_digits(digits_a, digits_b));
         if order != Ordering::Equal {
             return order;
         }

@@ -6,7 +6,8 @@ use crate::matrix::Expect;
 
 /// The kernel's last line of a panic.
 pub(crate) const PANIC_END: &str = "---[ end Kernel panic";
-const PANIC: &str = "Kernel panic - not syncing: ";
+/// Its first line of a panic, up to the reason.
+pub(crate) const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// Facts the console prints, for comparison with what a reader finds in the dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,13 +16,22 @@ use crate::kernel::Kernel;
 /// Modules the guest loads, with what they depend on; a kernel that has one
 /// built in, or does not have it, goes without.
 const MODULES: &[&str] = &[
-    "virtio_pci", "virtio_blk", "virtio_net", "virtio_balloon", "virtio_console", "qemu_fw_cfg",
-    "ext4", "loop", "veth", "bridge", "overlay", "nf_tables",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_balloon",
+    "virtio_console",
+    "qemu_fw_cfg",
+    "ext4",
+    "loop",
+    "veth",
+    "bridge",
+    "overlay",
+    "nf_tables",
 ];
 
-const FOLDERS: &[&str] = &[
-    "bin", "dev", "lib", "lib/modules", "mnt", "proc", "root", "srv", "sys", "tmp", "etc",
-];
+const FOLDERS: &[&str] =
+    &["bin", "dev", "lib", "lib/modules", "mnt", "proc", "root", "srv", "sys", "tmp", "etc"];
 
 /// Packs the initramfs of one boot.
 pub(crate) fn build(

@@ -43,9 +43,11 @@ pub(crate) fn build(
     let source = source(folder)?;
     let parts = source.iter().map(|(_, text)| text.as_slice());
     let options = spec.make.join(" ");
-    let key = cache::key(
-        parts.chain([kernel.record.version.as_bytes(), options.as_bytes(), COMPILER.as_bytes()]),
-    );
+    let key = cache::key(parts.chain([
+        kernel.record.version.as_bytes(),
+        options.as_bytes(),
+        COMPILER.as_bytes(),
+    ]));
     let place = cache.path("modules").join(format!("{}-{key}", kernel.name));
     let crasher = Crasher {
         with_debug: place.join("crasher.ko"),
@@ -70,6 +72,7 @@ pub(crate) fn build(
             .arg(format!("M={}", scratch.path().display()))
             .arg(format!("CC={COMPILER}"))
             .arg("CONFIG_DEBUG_INFO_BTF_MODULES=")
+            .arg(format!("KCFLAGS=-ffile-prefix-map={}/=crasher/", scratch.path().display()))
             .args(&spec.make)
             .arg("modules"),
     )?;

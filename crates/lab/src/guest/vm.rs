@@ -13,13 +13,16 @@ use serde_json::json;
 
 use crate::error::LabError;
 use crate::format::Format;
-use crate::guest::console::{self, PANIC_END};
+use crate::guest::console::{self, PANIC, PANIC_END};
 use crate::guest::monitor::Monitor;
 use crate::host;
 use crate::matrix::{Boot, Expect};
 
 /// Much more than a boot and a watchdog need (10 to 40 s): hosts may be busy.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(240);
+/// A kernel that has panicked and says nothing for so long has said its last:
+/// 5.10 does not get to the end line after a stack overflow.
+const QUIET: Duration = Duration::from_secs(10);
 const MONITOR_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
 /// A live guest is dumped in the midst of its work.
@@ -59,7 +62,9 @@ impl Machine<'_> {
         console::check(&text, self.expect).map_err(|reason| self.failure(&console, &reason))?;
         self.dump(&mut monitor, formats).map_err(|reason| self.failure(&console, &reason))?;
         drop(qemu);
-        let _ = fs::remove_file(&disk);
+        for file in [disk, self.folder.join("qemu.log")] {
+            let _ = fs::remove_file(file);
+        }
         Ok(Remains { console, boot_time })
     }
 
@@ -109,10 +114,17 @@ impl Machine<'_> {
     fn wait(&self, qemu: &mut Qemu, monitor: &mut Monitor, path: &Path) -> Result<(), String> {
         let started = Instant::now();
         let mut answered = 0;
+        let mut last_said = (0, started);
         while started.elapsed() < LIMIT {
             std::thread::sleep(POLL);
             let text = read_console(path);
             if text.contains(PANIC_END) {
+                return Ok(());
+            }
+            if text.len() != last_said.0 {
+                last_said = (text.len(), Instant::now());
+            }
+            if text.contains(PANIC) && last_said.1.elapsed() > QUIET {
                 return Ok(());
             }
             for request in console::parse_requests(&text).into_iter().skip(answered) {
