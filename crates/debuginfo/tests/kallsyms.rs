@@ -255,6 +255,17 @@ fn markers_before_the_names_are_refused() {
 }
 
 #[test]
+fn tokens_that_are_no_text_are_refused() {
+    let mut written = write(&functions(300), V6_15);
+    // Somewhere in the first tokens.
+    written.rodata[(written.tables.token_table - RODATA) as usize + 3] = 0x07;
+    assert!(matches!(
+        Kallsyms::load(&memory(&written), &written.tables, &[]),
+        Err(KallsymsError::Malformed { table: "kallsyms_token_table", .. })
+    ));
+}
+
+#[test]
 fn addresses_at_the_end_of_the_address_space_do_not_wrap() {
     let written = write(&functions(300), V6_15);
     let tables = kmortem_debuginfo::kallsyms::Tables {

@@ -24,7 +24,8 @@ impl Memory for Bytes<'_> {
 /// What loads answers for every symbol.
 pub fn visit(kallsyms: &Kallsyms) {
     assert!(!kallsyms.is_empty());
-    for symbol in kallsyms.iter() {
+    // Damage can make a name of nothing but empty tokens, which has no type and no name.
+    for symbol in kallsyms.iter().filter(|symbol| !symbol.name.is_empty()) {
         assert!(kallsyms.find_all(&symbol.name).contains(&symbol.addr));
         if let Some(found) = kallsyms.lookup(symbol.addr) {
             assert_eq!(found.addr, symbol.addr);

@@ -13,6 +13,7 @@ mod encoding;
 mod names;
 mod scan;
 mod tables;
+mod tokens;
 
 use std::ops::Range;
 use std::sync::OnceLock;

@@ -1,8 +1,7 @@
 //! The compressed names.
 //!
 //! A name is a length and that many bytes, each the number of a token; the tokens concatenated
-//! are the type letter of nm(1) and the name. The 256 tokens stand NUL-terminated in the token
-//! table, `token_index[t]` is the offset of token `t` there. Up to v6.0 the length is one byte;
+//! ([`tokens`](super::tokens)) are the type letter of nm(1) and the name. Up to v6.0 the length is one byte;
 //! since v6.1 (73bbb94466fd3) a high bit in it means that a second byte has bits 7 and up. Nothing
 //! in the dump tells which: the names of one kind do not meet the markers when walked as the
 //! other.
@@ -11,14 +10,10 @@ use std::ops::Range;
 
 use super::KallsymsError;
 use super::tables::{self, MAX_SYMBOLS, NAMES_PER_MARKER, Tables};
+use super::tokens::{HEAD, MAX_NAME, Tokens};
 use crate::memory::Memory;
 use crate::name_index;
 
-const TOKENS: usize = 256;
-/// The part of a token that is copied at once.
-const HEAD: usize = 16;
-/// `KSYM_NAME_LEN` is 512 since v6.1, 128 before: longer than that is no symbol.
-const MAX_NAME: usize = 512;
 /// A length of two bytes has 14 bits.
 const MAX_COMPRESSED: u64 = 0x3fff + 2;
 /// Ten times what the kernel with most symbols has.
@@ -103,7 +98,7 @@ impl Names {
     }
 
     pub(super) fn heap_size(&self) -> usize {
-        self.bytes.capacity() + self.markers.capacity() * 4 + self.tokens.table.capacity()
+        self.bytes.capacity() + self.markers.capacity() * 4 + self.tokens.heap_size()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Expanded> + '_ {
@@ -301,60 +296,4 @@ fn doubts(symbol: &Expanded) -> (bool, bool, bool) {
         || name.ends_with("_end")
         || name.ends_with("_begin");
     (part, border, symbol.kind.is_ascii_lowercase())
-}
-
-/// The strings that bytes of a compressed name stand for.
-struct Tokens {
-    table: Vec<u8>,
-    spans: [(u16, u16); TOKENS],
-    heads: Vec<[u8; HEAD]>,
-}
-
-impl Tokens {
-    fn read(memory: &dyn Memory, tables: &Tables) -> Result<Tokens, KallsymsError> {
-        let index = tables::read(memory, "kallsyms_token_index", tables.token_index, TOKENS * 2)?;
-        let mut starts = [0_u16; TOKENS];
-        for (start, bytes) in starts.iter_mut().zip(index.chunks_exact(2)) {
-            *start = u16::from_le_bytes([bytes[0], bytes[1]]);
-        }
-        let last = usize::from(starts.iter().copied().max().unwrap_or_default());
-        let mut table = tables::read(memory, "kallsyms_token_table", tables.token_table, last)?;
-        // The last token has no successor that would tell its length.
-        loop {
-            let addr = tables.token_table.wrapping_add(table.len() as u64);
-            let byte = tables::read(memory, "kallsyms_token_table", addr, 1)?;
-            table.extend(&byte);
-            if byte == [0] {
-                break;
-            }
-            if table.len() - last > MAX_NAME {
-                let reason = "its last token does not end";
-                return Err(KallsymsError::Malformed {
-                    table: "kallsyms_token_table",
-                    addr: tables.token_table,
-                    reason,
-                });
-            }
-        }
-        let mut spans = [(0, 0); TOKENS];
-        let mut heads = vec![[0; HEAD]; TOKENS];
-        for ((span, head), start) in spans.iter_mut().zip(&mut heads).zip(starts) {
-            let rest = &table[usize::from(start)..];
-            let len = memchr::memchr(0, rest).unwrap_or(rest.len()).min(MAX_NAME);
-            *span = (start, len as u16);
-            let len = len.min(HEAD);
-            head[..len].copy_from_slice(&rest[..len]);
-        }
-        Ok(Tokens { table, spans, heads })
-    }
-
-    fn head(&self, token: u8) -> (&[u8; HEAD], usize) {
-        let token = usize::from(token);
-        (&self.heads[token], usize::from(self.spans[token].1))
-    }
-
-    fn get(&self, token: u8) -> &[u8] {
-        let (start, len) = self.spans[usize::from(token)];
-        &self.table[usize::from(start)..][..usize::from(len)]
-    }
 }
