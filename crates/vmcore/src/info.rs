@@ -76,7 +76,8 @@ pub struct ContainerInfo {
     pub utsname: Option<Utsname>,
     /// Seconds since 1970 in the header, if there.
     pub timestamp: Option<u64>,
-    /// Why the dump is known to be incomplete.
+    /// Why the dump is incomplete, as far as its headers tell; [`crate::Image::completeness`]
+    /// looks at the pages too.
     pub incomplete: Option<String>,
     /// Whatever else was odd, one sentence each.
     pub oddities: Vec<String>,

@@ -3,12 +3,12 @@
 //! This is the lowest floor: it knows containers (how a dump lies in a file) and no kernel. From
 //! the ground up:
 //!
-//! 1. [`source`]: bytes of an input, whatever holds them. A mapped file ([`mmap`]), a flattened
-//!    stream put back in order ([`container`]), or a file with damage laid over it ([`overlay`]).
-//! 2. [`container`]: one file per container. Content decides which one opens an input, never its
+//! 1. [`source`]: bytes of an input, whatever holds them. A mapped file (`mmap`), a flattened
+//!    stream put back in order (`container`), or a file with damage laid over it ([`overlay`]).
+//! 2. `container`: one file per container. Content decides which one opens an input, never its
 //!    name. A container finds the stored bytes of a page, or says why there are none.
-//! 3. [`image`]: the face of it all. Decompresses pages once ([`codec`]) into a cache that many
-//!    threads share ([`page_cache`]), and holds what the dump says about itself: notes
+//! 3. `image`: the face of it all. Decompresses pages once (`codec`) into a cache that many
+//!    threads share (`page_cache`), and holds what the dump says about itself: notes
 //!    ([`elf_note`]), registers ([`cpu`]), VMCOREINFO ([`vmcoreinfo`]).
 //!
 //! A page that is not there is never zeros: it is an [`Absent`] that says why. Input is hostile

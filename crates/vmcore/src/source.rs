@@ -16,6 +16,13 @@ pub trait Source: Send + Sync {
     /// to be assembled. An error when any of them is out of range, before memory is taken.
     fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>, SourceError>;
 
+    /// Copies a few bytes at `offset`. For walks over records that are far apart, where a mapped
+    /// file does better to read them.
+    fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        buf.copy_from_slice(&self.bytes(offset, buf.len())?);
+        Ok(())
+    }
+
     /// Whether nothing can be asked for.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -85,6 +92,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>, SourceError> {
         (**self).bytes(offset, len)
+    }
+
+    fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        (**self).copy_to(offset, buf)
     }
 
     fn held(&self) -> u64 {

@@ -2,9 +2,12 @@
 
 mod common;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use common::{assert_absent, assert_page, open, open_parts, refusal};
 use kmortem_testkit::{Compression, Entry, Kdump, notes, page};
-use kmortem_vmcore::{Absent, Codec, Machine};
+use kmortem_vmcore::{Absent, Codec, Image, Machine, Source, SourceError};
 
 const FILTERED: Absent = Absent::Filtered { level: Some(31) };
 
@@ -314,4 +317,61 @@ fn threads_share_an_image() {
             });
         }
     });
+}
+
+/// A file of zeros with some pieces in it, too large to be held in memory.
+struct Sparse {
+    len: u64,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Source for Sparse {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>, SourceError> {
+        let end = offset.checked_add(len as u64).filter(|end| *end <= self.len);
+        let end = end.ok_or(SourceError::OutOfRange { offset, len, size: self.len })?;
+        assert!(len <= 4 << 20, "a bitmap is read piece by piece, not {len} bytes at once");
+        let mut bytes = vec![0; len];
+        for (at, piece) in &self.pieces {
+            let (from, to) = (offset.max(*at), end.min(at + piece.len() as u64));
+            if from < to {
+                bytes[(from - offset) as usize..(to - offset) as usize]
+                    .copy_from_slice(&piece[(from - at) as usize..(to - at) as usize]);
+            }
+        }
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+#[test]
+fn page_frames_beyond_32_bits() {
+    // 16 TiB and a little: bitmaps of 512 MiB.
+    let max_mapnr = (1u64 << 32) + 4096;
+    let bitmap_blocks = max_mapnr / 8 / 4096 + 1;
+    let mut head = Kdump::of([], 4096).build();
+    head.truncate(8192);
+    head[436..440].copy_from_slice(&(2 * bitmap_blocks as u32).to_le_bytes());
+    head[440..444].copy_from_slice(&u32::MAX.to_le_bytes());
+    head[4096 + 96..4096 + 104].copy_from_slice(&max_mapnr.to_le_bytes());
+    let (bitmap1, bitmap2) = (8192, 8192 + bitmap_blocks * 4096);
+    let descriptors = bitmap2 + bitmap_blocks * 4096;
+    let pfns = [5, (1 << 32) + 5];
+    let mut pieces = vec![(0, head), (bitmap1 + (1 << 29), vec![0xff; 512])];
+    for (index, pfn) in pfns.into_iter().enumerate() {
+        pieces.push((bitmap2 + pfn / 8, vec![1 << (pfn % 8)]));
+        let data = descriptors + 4096 * (index as u64 + 1);
+        let descriptor = [data.to_le_bytes(), 4096u64.to_le_bytes(), [0; 8]].concat();
+        pieces.push((descriptors + 24 * index as u64, descriptor));
+        pieces.push((data, page(pfn)));
+    }
+    let source = Sparse { len: descriptors + 4 * 4096, pieces };
+    let image = Image::from_sources(vec![("large".to_owned(), Arc::new(source))]).unwrap();
+    pfns.iter().rev().for_each(|&pfn| assert_page(&image, pfn));
+    assert_absent(&image, (1 << 32) + 6, &FILTERED);
+    assert_absent(&image, 6, &Absent::NotRam);
+    let present: Vec<_> = image.present().map(|run| run.start / 4096).collect();
+    assert_eq!(present, pfns);
 }

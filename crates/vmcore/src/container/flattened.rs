@@ -89,9 +89,10 @@ fn read_records(stream: &dyn Source) -> Result<(Vec<Segment>, Option<String>), S
     let mut at = HEADER;
     let cut = |what: &str| Some(format!("flattened stream cut off: {what}"));
     loop {
-        let Ok(header) = stream.bytes(at, RECORD) else {
+        let mut header = [0; RECORD];
+        if stream.copy_to(at, &mut header).is_err() {
             return Ok((records, cut("it has no end mark")));
-        };
+        }
         let fields = Fields(&header);
         let (Some(target), Some(len)) = (fields.be64(0), fields.be64(8)) else {
             return Ok((records, cut("it has no end mark")));

@@ -45,7 +45,6 @@ const MAX_NOTE_SEGMENTS: usize = 2 * 8192;
 struct ElfDump {
     source: Arc<dyn Source>,
     extents: Extents,
-    level: Option<u32>,
 }
 
 fn probe(head: &[u8]) -> bool {
@@ -90,7 +89,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         oddities,
         ..ContainerInfo::default()
     };
-    let container = Box::new(ElfDump { source, extents, level: None });
+    let container = Box::new(ElfDump { source, extents });
     Ok(Opened { container, info, notes, vmcoreinfo: None })
 }
 
@@ -116,7 +115,7 @@ impl ElfDump {
     fn absence(&self, addr: u64) -> Option<Absent> {
         let Some(extent) = self.extents.find(addr) else { return Some(Absent::NotRam) };
         match extent.offset_of(addr) {
-            None => Some(Absent::Filtered { level: self.level }),
+            None => Some(Absent::Filtered { level: None }),
             Some(offset) if self.source.is_written(offset, 1) => None,
             Some(_) => Some(Absent::Lost),
         }
@@ -126,7 +125,7 @@ impl ElfDump {
     fn run(&self, addr: u64, len: u64) -> Result<Cow<'_, [u8]>, Absent> {
         let Some(extent) = self.extents.find(addr) else { return Err(Absent::NotRam) };
         let Some(offset) = extent.offset_of(addr) else {
-            return Err(Absent::Filtered { level: self.level });
+            return Err(Absent::Filtered { level: None });
         };
         let mut len = len.min(extent.end - addr);
         if !self.source.is_written(offset, len as usize) {

@@ -42,12 +42,12 @@ const CODECS: [(u32, Codec); 4] =
 /// Notes beyond this are not read: 8192 CPUs take 6 MiB.
 const MAX_NOTES_LEN: u64 = 32 << 20;
 
-/// RAM of real machines lies in a few dozen ranges. A bitmap more ragged than this is damaged, or
-/// of no use as ranges.
+/// RAM of real machines lies in a few dozen ranges. Of a bitmap more ragged than this, which is
+/// damaged, the rest is taken for one range.
 const MAX_RAM_RANGES: usize = 1 << 16;
 
-/// Descriptors that are counted through for [`Completeness`].
-const COUNTED_DESCRIPTORS: u64 = 4 << 20;
+/// Descriptors that are counted through for [`Completeness`]: 24 MiB of them.
+const COUNTED_DESCRIPTORS: u64 = 1 << 20;
 
 struct Kdump {
     /// By page frame; more than one if the dump is split.
@@ -184,10 +184,6 @@ impl Kdump {
         self.parts.iter().find(|part| part.pfns.contains(&pfn))
     }
 
-    fn page_frames(&self) -> Range<u64> {
-        0..self.max_mapnr
-    }
-
     fn to_addresses(&self, pfns: Range<u64>) -> Range<u64> {
         // max_mapnr is bounded, so neither overflows.
         pfns.start * self.page_size..pfns.end * self.page_size
@@ -213,18 +209,13 @@ impl Container for Kdump {
 
     fn ram(&self) -> Vec<Range<u64>> {
         let Some(part) = self.parts.first() else { return Vec::new() };
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        for run in part.ram.runs(self.page_frames()).map(|run| self.to_addresses(run)) {
-            match ranges.last_mut() {
-                Some(last) if ranges_are_full(last, &run) => last.end = run.end,
-                _ => ranges.push(run),
-            }
+        let mut ranges = Vec::new();
+        for run in part.ram.runs(0..self.max_mapnr) {
             if ranges.len() == MAX_RAM_RANGES {
-                if let Some(last) = ranges.last_mut() {
-                    last.end = self.max_mapnr * self.page_size;
-                }
+                ranges.push(self.to_addresses(run.start..self.max_mapnr));
                 break;
             }
+            ranges.push(self.to_addresses(run));
         }
         ranges
     }
@@ -255,13 +246,10 @@ impl Container for Kdump {
             filtered: Some(ram.saturating_sub(dumped)),
             lost,
             incomplete: match lost {
-                Some(lost) if lost > 0 => Some(format!("{lost} pages are not in the file")),
-                _ => None,
+                Some(0) => None,
+                Some(lost) => Some(format!("{lost} pages are not in the file")),
+                None => Some("its last pages are not in the file".to_owned()),
             },
         }
     }
-}
-
-fn ranges_are_full(last: &Range<u64>, next: &Range<u64>) -> bool {
-    last.end == next.start
 }
