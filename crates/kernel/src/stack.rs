@@ -134,6 +134,17 @@ pub fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(&format!("{value:#x}"))
 }
 
+/// As [`hex`], for an address that may be unknown.
+pub fn hex_option<S: serde::Serializer>(
+    value: &Option<u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(addr) => hex(addr, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl Kernel {
     /// The function that a frame is in. A return address points behind its
     /// call, which may be the last instruction of the caller (a call of a

@@ -19,7 +19,7 @@ use crate::device::DeviceLayout;
 use crate::error::Result;
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
-use crate::stack::hex;
+use crate::stack::{hex, hex_option};
 use crate::{Kernel, layout};
 
 layout! {
@@ -126,6 +126,7 @@ pub struct Disk {
     /// First minor number.
     pub minor: Option<u32>,
     /// Address of its `struct request_queue`.
+    #[serde(serialize_with = "hex_option")]
     pub queue: Option<u64>,
     /// Size in sectors of 512 bytes.
     pub sectors: Option<u64>,

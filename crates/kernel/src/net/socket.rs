@@ -10,7 +10,7 @@ use super::{not_null, read_ipv4, read_ipv6};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
-use crate::stack::hex;
+use crate::stack::{hex, hex_option};
 use crate::task::Task;
 use crate::vfs::{FileKind, FileLayout};
 use crate::{Kernel, layout};
@@ -133,8 +133,10 @@ pub struct Socket {
     #[serde(serialize_with = "hex")]
     pub file: u64,
     /// Address of its `struct socket`.
+    #[serde(serialize_with = "hex_option")]
     pub socket: Option<u64>,
     /// Address of its `struct sock`.
+    #[serde(serialize_with = "hex_option")]
     pub sock: Option<u64>,
     /// Address family ("INET", "UNIX").
     pub family: Option<String>,

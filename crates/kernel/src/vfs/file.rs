@@ -11,7 +11,7 @@ use super::{DentryLayout, InodeLayout};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
-use crate::stack::hex;
+use crate::stack::{hex, hex_option};
 use crate::task::{Task, TaskLayout};
 use crate::{Kernel, layout};
 
@@ -133,8 +133,10 @@ pub struct OpenFile {
     #[serde(serialize_with = "hex")]
     pub file: u64,
     /// Address of its `struct dentry`.
+    #[serde(serialize_with = "hex_option")]
     pub dentry: Option<u64>,
     /// Address of its `struct inode`.
+    #[serde(serialize_with = "hex_option")]
     pub inode: Option<u64>,
     /// What it is.
     pub kind: Option<FileKind>,

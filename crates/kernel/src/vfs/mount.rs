@@ -11,7 +11,7 @@ use super::{FileSystemTypeLayout, MountLayout, SuperBlockLayout, VfsmountLayout,
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
-use crate::stack::hex;
+use crate::stack::{hex, hex_option};
 use crate::task::{Task, TaskLayout};
 use crate::{Kernel, layout};
 
@@ -65,6 +65,7 @@ pub struct Mount {
     #[serde(serialize_with = "hex")]
     pub vfsmount: u64,
     /// Address of its `struct super_block`.
+    #[serde(serialize_with = "hex_option")]
     pub super_block: Option<u64>,
     /// Mount ID, as in /proc/PID/mountinfo.
     pub id: Option<i32>,
