@@ -22,6 +22,9 @@ BUILD_PACKAGES="gcc libc6-dev"
 # convert their dumps (makedumpfile). setpriv and fallocate are in util-linux.
 LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux"
 
+# For `lab peers`: drgn comes from PyPI.
+PEERS_PACKAGES="python3 python3-venv"
+
 # Debian 12's own rustc is too old; its rustc-web is kept current for browsers.
 RUST_PACKAGES="rustc-web cargo-web"
 RUST_CHECK_PACKAGES="rustfmt-web rust-web-clippy"

@@ -8,6 +8,7 @@ use crate::cache::{self, Cache, publish};
 use crate::error::{LabError, Result};
 use crate::host;
 use crate::kernel::Kernel;
+use crate::lab::LAB_VERSION;
 use crate::matrix::KernelSpec;
 
 /// Debian 12's compiler: it built 6.1 and 6.12, and builds modules for the others.
@@ -43,11 +44,8 @@ pub(crate) fn build(
     let source = source(folder)?;
     let parts = source.iter().map(|(_, text)| text.as_slice());
     let options = spec.make.join(" ");
-    let key = cache::key(parts.chain([
-        kernel.record.version.as_bytes(),
-        options.as_bytes(),
-        COMPILER.as_bytes(),
-    ]));
+    let settings = [&kernel.record.version, &options, COMPILER, LAB_VERSION];
+    let key = cache::key(parts.chain(settings.map(str::as_bytes)));
     let place = cache.path("modules").join(format!("{}-{key}", kernel.name));
     let crasher = Crasher {
         with_debug: place.join("crasher.ko"),
