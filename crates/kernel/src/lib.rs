@@ -26,6 +26,7 @@ pub mod instruction;
 mod kernel;
 pub mod layout;
 pub mod list;
+pub mod lock;
 pub mod memcg;
 pub mod memory;
 pub mod mm;
