@@ -28,6 +28,10 @@ use crate::memory::{Memory, MemoryError, read_vec};
 const MAX_ENTRIES: u64 = 1 << 24;
 /// The binary search stops reading single words when this many are left.
 const WINDOW: u64 = 64;
+/// Entries that are read at once to find out which form they have,
+const CHUNK: usize = 256;
+/// and about how many of them are looked at closely.
+const SAMPLE: u64 = 16 * CHUNK as u64;
 /// `sizeof(struct orc_entry)` has always been 6.
 const MAX_ENTRY_SIZE: usize = 16;
 
@@ -294,16 +298,23 @@ impl OrcTable {
         };
         let size = candidates.first().map_or(6, |layout| layout.size);
         let mut plain = vec![[0_u64; 2]; candidates.len()];
-        let (mut sampled, mut high_bits) = (0_u64, 0_u128);
-        // With the type known a few pages tell the register numbers. Without it v6.3 differs from
-        // its predecessor by one bit in a handful of entries, so that all are looked at.
-        let stride = if known.is_some() { (count / 4096).max(1) } else { 1 };
-        for start in (0..count).step_by(256).step_by(stride as usize) {
-            let chunk = (count - start).min(256) as usize;
-            let bytes = read_vec(memory, entries.wrapping_add(start * size as u64), chunk * size)?;
+        let (mut sampled, mut set_bits) = (0_u64, 0_u128);
+        // A part of the entries tells what most of them say. Without the type v6.3 differs from
+        // its predecessor by one bit in a handful of entries, so that all are looked at for that.
+        let stride = (count / SAMPLE).max(1);
+        for (chunk, start) in (0..).zip((0..count).step_by(CHUNK)) {
+            let in_sample = chunk % stride == 0;
+            if known.is_some() && !in_sample {
+                continue;
+            }
+            let len = (count - start).min(CHUNK as u64) as usize;
+            let bytes = read_vec(memory, entries.wrapping_add(start * size as u64), len * size)?;
             for entry in bytes.chunks_exact(size).map(widen) {
+                set_bits |= entry;
+                if !in_sample {
+                    continue;
+                }
                 sampled += 1;
-                high_bits |= entry;
                 for (layout, plain) in candidates.iter().zip(&mut plain) {
                     for (numbering, plain) in NUMBERINGS.into_iter().zip(plain) {
                         let layout = OrcLayout { numbering, ..*layout };
@@ -318,7 +329,7 @@ impl OrcTable {
         });
         // Of forms that explain the same entries the last is the older one, which has fewer bits:
         // it is the right one only if the bit that it does not know is never set.
-        let end_of_v6_3 = high_bits >> 43 & 1 != 0;
+        let end_of_v6_3 = set_bits >> 43 & 1 != 0;
         let best = scored
             .filter(|(layout, _)| known.is_some() || *layout != OrcLayout::V4_17 || !end_of_v6_3)
             .max_by_key(|(_, plain)| *plain);

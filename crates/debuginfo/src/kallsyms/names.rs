@@ -292,6 +292,7 @@ fn doubts(symbol: &Expanded) -> (bool, bool, bool) {
     let border = matches!(name, "_text" | "_stext" | "_etext" | "_sinittext" | "_einittext")
         || name.starts_with("__start_")
         || name.starts_with("__stop_")
+        || name.starts_with("__end_")
         || name.ends_with("_start")
         || name.ends_with("_end")
         || name.ends_with("_begin");
