@@ -233,6 +233,7 @@ fn incomplete_dumps_give_what_they_have() {
     // Cut off without a word in the header.
     let whole = small().build();
     let image = open(whole[..whole.len() - 2 * 4096 - 1].to_vec());
+    assert_eq!(image.info().incomplete.as_deref(), Some("its last pages are not in the file"));
     assert_page(&image, 63);
     for pfn in [64, 65, 255] {
         assert_absent(&image, pfn, &Absent::Lost);

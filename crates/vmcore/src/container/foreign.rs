@@ -15,8 +15,11 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive; unpack it first"),
     (b"!<arch>\n", "it is an ar archive or a Debian package"),
     (b"\xed\xab\xee\xdb", "it is an RPM package"),
-    (b"QEVM", "it is a QEMU migration stream (virsh dump without --memory-only)"),
-    (b"LibvirtQemudSave", "it is a libvirt save image (virsh save)"),
+    (b"QEVM", "it is a QEMU migration stream; dump again with virsh dump --memory-only"),
+    (
+        b"LibvirtQemudSave",
+        "it is a libvirt save image (virsh save); use virsh dump --memory-only instead",
+    ),
     (b"QFI\xfb", "it is a qcow2 disk image"),
     (b"KDMV", "it is a VMware disk image"),
     (b"PAGEDU64", "it is a Windows crash dump"),

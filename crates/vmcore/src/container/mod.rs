@@ -115,9 +115,8 @@ pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         }
     }
     opened.info.flattened = flattened;
-    if opened.info.incomplete.is_none() {
-        opened.info.incomplete = cut_off;
-    }
+    // The stream's end explains whatever its pages lack.
+    opened.info.incomplete = cut_off.or(opened.info.incomplete);
     Ok(opened)
 }
 

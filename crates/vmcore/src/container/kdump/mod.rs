@@ -77,8 +77,8 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         if header.is_incomplete() {
             incomplete = Some("makedumpfile ran out of space while writing it".to_owned());
         }
-        if part.is_cut_off() {
-            incomplete = Some(format!("{} ends before its page descriptors do", part.name));
+        if incomplete.is_none() && part.is_cut_off() {
+            incomplete = Some("its last pages are not in the file".to_owned());
         }
     }
     let source = first.source.as_ref();

@@ -16,6 +16,10 @@ const DESCRIPTOR: u64 = 24;
 /// Descriptors looked at for the codecs in use.
 const SAMPLE: u64 = 64;
 
+/// A bitmap of as many page frames is counted when the dump is opened: 32 GiB of RAM, 1 MiB of
+/// bitmap.
+const COUNTED_WHEN_OPENED: u64 = 8 << 20;
+
 pub(super) struct Part {
     pub(super) name: String,
     pub(super) source: Arc<dyn Source>,
@@ -82,9 +86,28 @@ impl Part {
         })
     }
 
-    /// Whether the file ends before the first descriptor does.
+    /// Whether the file ends before its pages do, as far as can be told while it is opened.
     pub(super) fn is_cut_off(&self) -> bool {
-        self.source.len() < self.descriptors.saturating_add(DESCRIPTOR)
+        if self.source.len() < self.descriptors.saturating_add(DESCRIPTOR) {
+            return true;
+        }
+        // Finding the last descriptor means counting the whole bitmap.
+        self.pfns.end <= COUNTED_WHEN_OPENED && !self.are_last_there(self.total())
+    }
+
+    /// Number of descriptors.
+    fn total(&self) -> u64 {
+        self.dumped.rank(self.pfns.end) - self.dumped.rank(self.pfns.start)
+    }
+
+    /// Whether the pages of the last descriptors are in the file. They are written in ascending
+    /// order, so what is lost is lost at the end.
+    fn are_last_there(&self, total: u64) -> bool {
+        (total.saturating_sub(SAMPLE)..total).all(|index| self.is_index_there(index))
+    }
+
+    fn is_index_there(&self, index: u64) -> bool {
+        self.descriptor(index).is_some_and(|descriptor| self.is_there(&descriptor))
     }
 
     /// The `index`-th descriptor of this file, if it is in the file.
@@ -148,15 +171,11 @@ impl Part {
     /// Pages whose bytes are in the file. `None` if there are more than `max` to count and a look
     /// at the last ones shows that some are missing.
     pub(super) fn count_there(&self, max: u64) -> Option<u64> {
-        let total = self.dumped.rank(self.pfns.end) - self.dumped.rank(self.pfns.start);
-        let is_there = |index: &u64| {
-            self.descriptor(*index).is_some_and(|descriptor| self.is_there(&descriptor))
-        };
+        let total = self.total();
         if total <= max {
-            return Some((0..total).filter(is_there).count() as u64);
+            return Some((0..total).filter(|index| self.is_index_there(*index)).count() as u64);
         }
-        // Pages are written in ascending order: what is lost is lost at the end.
-        (total - SAMPLE..total).all(|index| is_there(&index)).then_some(total)
+        self.are_last_there(total).then_some(total)
     }
 }
 
