@@ -1,2 +1,64 @@
-//! The command.
-fn main() {}
+//! `kmortem`: one binary, one subcommand per task of a user.
+//!
+//! Data goes to standard output, everything else to standard error. Exit
+//! codes: 0 all was answered, 1 something could not be, 2 the command line was
+//! not understood, 101 a bug in kmortem itself.
+#![forbid(unsafe_code)]
+
+mod error;
+mod info;
+mod panic;
+mod run;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::CliError;
+
+/// Takes a Linux kernel crash dump to its cause, without debuginfo
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all was answered, 1 something could not be answered, 2 the command line was not
+understood, 101 a bug in kmortem.";
+
+#[derive(Subcommand)]
+enum Command {
+    Info(info::InfoArgs),
+    Run(run::RunArgs),
+}
+
+/// The dump that a subcommand opens.
+#[derive(Args)]
+struct Dump {
+    /// The dump; of a split dump all its parts, in any order
+    #[arg(required = true, value_name = "VMCORE")]
+    files: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    panic::install_hook();
+    let done = match Cli::parse().command {
+        Command::Info(args) => info::run(&args),
+        Command::Run(args) => run::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        // Who reads our output has seen enough: nothing to complain about.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("kmortem: {error}");
+            ExitCode::from(1)
+        }
+    }
+}

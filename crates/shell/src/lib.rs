@@ -1,1 +1,26 @@
-//! placeholder
+//! crash(8)'s commands over the kernel model.
+//!
+//! A [`Session`] holds an opened kernel and the task that commands speak of
+//! when none is named. [`Session::run`] takes one command line: [`line`]
+//! splits it into words, [`registry`] finds the command, [`args`] reads its
+//! options, and the command in `commands/` asks the kernel model and renders
+//! the answer through [`Output`], as text in crash's shape or as JSON.
+//!
+//! One file per command in `commands/`; its options, help and examples are
+//! data in that file, and [`registry`] is the only list of them. Rendering
+//! never reads memory: render functions take values and a writer.
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod commands;
+pub mod date;
+pub mod error;
+pub mod line;
+pub mod output;
+pub mod registry;
+pub mod session;
+mod target;
+
+pub use error::{CommandError, Outcome};
+pub use output::Output;
+pub use session::Session;

@@ -1,0 +1,77 @@
+//! What ends a subcommand, as one sentence with the next step.
+
+use std::io;
+
+use kmortem_kernel::OpenError;
+
+/// Why a subcommand did not finish.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// The dump can't be opened.
+    Open(OpenError),
+    /// The output can't be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> CliError {
+        CliError::Output(error)
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> CliError {
+        CliError::Open(error)
+    }
+}
+
+impl From<kmortem_vmcore::OpenError> for CliError {
+    fn from(error: kmortem_vmcore::OpenError) -> CliError {
+        CliError::Open(error.into())
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CliError::Open(error) => {
+                let text = error.to_string();
+                write!(f, "{}", text.trim_end_matches('.'))?;
+                match next_step(error) {
+                    Some(step) => write!(f, "; {step}"),
+                    None => Ok(()),
+                }
+            }
+            CliError::Output(error) => write!(f, "the output can't be written: {error}"),
+        }
+    }
+}
+
+/// What to do about a dump that can't be opened, where the error itself does
+/// not say it.
+fn next_step(error: &OpenError) -> Option<&'static str> {
+    use kmortem_vmcore::OpenError as Container;
+    match error {
+        OpenError::Image(Container::Io { source, .. }) => match source.kind() {
+            io::ErrorKind::NotFound => Some("check the path"),
+            io::ErrorKind::PermissionDenied => Some("read it as root, or make it readable"),
+            _ => None,
+        },
+        OpenError::Image(Container::Truncated { .. }) => {
+            Some("copy it again, or see whether the disk was full when it was written")
+        }
+        OpenError::Image(Container::Corrupt { .. }) => {
+            Some("compare its size and checksum with the original's")
+        }
+        OpenError::Image(Container::Split { .. }) => {
+            Some("name all parts of one dump, and nothing else")
+        }
+        OpenError::Image(_) => None,
+        OpenError::Architecture(_) => None,
+        OpenError::NoKernel(_) => {
+            Some("`kmortem info` shows what the file holds; is it the memory of a Linux machine?")
+        }
+        OpenError::NoSymbols(_) => Some("`kmortem info` shows what the dump lacks"),
+        _ => None,
+    }
+}

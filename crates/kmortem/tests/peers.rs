@@ -1,0 +1,212 @@
+//! Every dump of the lab, held against drgn on the same dump.
+//!
+//! drgn reads the distribution's debug vmlinux; kmortem reads nothing but the
+//! dump. Symbols, types, tasks, stacks, log, modules, mounts, interfaces and
+//! disks must agree. Where they may differ the reason stands here:
+//!
+//! - Below the entry from user space drgn goes on into frames that no code
+//!   pushed (no symbol there): kmortem's stack ends before them.
+//! - After a jump to a bad address, at code without debuginfo, or in freed init
+//!   text, drgn ends early: kmortem's stack may be longer, and then it must
+//!   have drgn's as its beginning and must not be broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kmortem_kernel::Kernel;
+use kmortem_kernel::stack::{Stack, StackEnd};
+use serde_json::Value;
+
+mod common;
+
+#[test]
+fn drgn_agrees_on_every_dump() {
+    common::for_each_standard_dump(|dump| {
+        let answers = kmortem_lab::answers(dump).map_err(|e| e.to_string())?;
+        let text = std::fs::read_to_string(&answers).map_err(|e| e.to_string())?;
+        let drgn: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let kernel = Kernel::open_files(&dump.files).map_err(|e| e.to_string())?;
+        let mut wrong = Vec::new();
+        symbols(&kernel, &drgn["symbols"], &mut wrong);
+        types(&kernel, &drgn["types"], &mut wrong);
+        tasks(&kernel, &drgn["tasks"], &mut wrong);
+        log(&kernel, &drgn["log"], &mut wrong);
+        named(&kernel, &drgn, &mut wrong);
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(wrong.join("\n    ")),
+        }
+    });
+}
+
+fn rows(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("")
+}
+
+/// kallsyms leaves out what is no symbol of the running kernel (sections of
+/// the ELF file, absolute and local labels): of the rest every address counts.
+fn symbols(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    let mut compared = 0;
+    for row in rows(drgn) {
+        let (name, addr) = (text(&row[0]), row[1].as_u64().unwrap_or(0));
+        let ours = kernel.kallsyms().find_all(name);
+        if ours.is_empty() {
+            continue;
+        }
+        compared += 1;
+        if !ours.contains(&addr) {
+            wrong.push(format!("symbol {name}: {addr:#x} for drgn, {ours:x?} here"));
+        }
+    }
+    if compared < 1000 {
+        wrong.push(format!("only {compared} symbols to compare"));
+    }
+}
+
+fn types(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    let mut compared = 0;
+    for (name, theirs) in drgn.as_object().into_iter().flatten() {
+        let Ok(ty) = kernel.ty(&format!("struct {name}")) else {
+            continue;
+        };
+        compared += 1;
+        if ty.size() != theirs["size"].as_u64() {
+            wrong.push(format!("sizeof(struct {name}): {} drgn, {:?}", theirs["size"], ty.size()));
+        }
+        for member in rows(&theirs["members"]) {
+            let path = text(&member[0]);
+            let ours = ty.member(path).map(|m| (m.bit_offset, m.bit_size.map(u64::from)));
+            let theirs = (member[1].as_u64().unwrap_or(u64::MAX), member[2].as_u64());
+            if ours != Some(theirs) {
+                wrong.push(format!("struct {name}.{path}: {theirs:?} for drgn, {ours:?} here"));
+            }
+        }
+    }
+    if compared < 60 {
+        wrong.push(format!("only {compared} types to compare"));
+    }
+}
+
+fn tasks(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    let table = match kernel.tasks() {
+        Ok(table) => table,
+        Err(e) => return wrong.push(format!("no tasks: {e}")),
+    };
+    let theirs: BTreeSet<u64> = rows(drgn).iter().filter_map(|t| t["addr"].as_u64()).collect();
+    let ours: BTreeSet<u64> = table.list.iter().filter(|t| t.pid != 0).map(|t| t.addr).collect();
+    if ours != theirs {
+        let only_ours: Vec<_> = ours.difference(&theirs).collect();
+        let only_theirs: Vec<_> = theirs.difference(&ours).collect();
+        wrong.push(format!("tasks: only here {only_ours:x?}, only drgn {only_theirs:x?}"));
+    }
+    for row in rows(drgn) {
+        let Some(task) = row["addr"].as_u64().and_then(|addr| table.at(addr)) else { continue };
+        let ours = (i64::from(task.pid), i64::from(task.tgid), task.comm.as_str());
+        let theirs = (
+            row["pid"].as_i64().unwrap_or(-1),
+            row["tgid"].as_i64().unwrap_or(-1),
+            text(&row["comm"]),
+        );
+        if ours != theirs {
+            wrong.push(format!("task {:#x}: {theirs:?} for drgn, {ours:?} here", task.addr));
+        }
+        if text(&row["state"]).chars().next() != Some(task.state.letter()) {
+            wrong.push(format!("state of {ours:?}: {} drgn, {:?}", row["state"], task.state));
+        }
+        if let Err(e) = same_stack(&kernel.stack(task), &row["stack"]) {
+            wrong.push(format!("stack of {ours:?}: {e}"));
+        }
+    }
+}
+
+fn same_stack(ours: &Stack, drgn: &Value) -> Result<(), String> {
+    if let StackEnd::Broken { reason } = &ours.end {
+        return Err(format!("broken here: {reason}"));
+    }
+    let ours: Vec<u64> = ours.frames.iter().map(|f| f.pc).collect();
+    let rows = rows(&drgn["frames"]);
+    let theirs: Vec<u64> = rows.iter().filter_map(|f| f[0].as_u64()).collect();
+    let common = ours.len().min(theirs.len());
+    if ours[..common] != theirs[..common] {
+        return Err(format!("{theirs:x?} for drgn, {ours:x?} here"));
+    }
+    // What drgn has beyond our end must be no code of the kernel.
+    match rows.get(common).map(|f| &f[1]) {
+        Some(Value::String(name)) => Err(format!("drgn goes on in {name}: {ours:x?}")),
+        _ => Ok(()),
+    }
+}
+
+fn log(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    if drgn.get("error").is_some() {
+        return;
+    }
+    let ours = match kernel.log() {
+        Ok(log) => log,
+        Err(e) => return wrong.push(format!("no log: {e}")),
+    };
+    let ours: Vec<(u64, &str)> =
+        ours.records.iter().map(|r| (r.ts_ns, r.text.trim_end_matches('\n'))).collect();
+    let theirs: Vec<(u64, &str)> = rows(drgn)
+        .iter()
+        .map(|r| (r[0].as_u64().unwrap_or(0), text(&r[2]).trim_end_matches('\n')))
+        .collect();
+    if ours != theirs {
+        let first = ours.iter().zip(&theirs).position(|(a, b)| a != b);
+        let at = first.unwrap_or(ours.len().min(theirs.len()));
+        wrong.push(format!(
+            "log record {at} of {}/{}: {:?} for drgn, {:?} here",
+            theirs.len(),
+            ours.len(),
+            theirs.get(at),
+            ours.get(at)
+        ));
+    }
+}
+
+/// Lists of (address, name), where order does not matter.
+fn named(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    let mut compare = |what: &str, ours: Option<BTreeSet<String>>, drgn: &Value| {
+        if drgn.get("error").is_some() {
+            return;
+        }
+        let theirs: BTreeSet<String> = rows(drgn)
+            .iter()
+            .map(|row| match row {
+                Value::String(name) => name.clone(),
+                row => format!("{:#x} {}", row[0].as_u64().unwrap_or(0), text(&row[1])),
+            })
+            .collect();
+        if ours.as_ref() != Some(&theirs) {
+            wrong.push(format!("{what}: {theirs:?} for drgn, {ours:?} here"));
+        }
+    };
+    let modules = kernel.modules().ok().map(|m| m.iter().map(|m| m.name.clone()).collect());
+    compare("modules", modules, &drgn["modules"]);
+    let mounts = kernel.mounts().ok();
+    let mounts = mounts.map(|m| m.iter().map(|m| format!("{:#x} {}", m.addr, m.fs_type)).collect());
+    compare("mounts", mounts, &drgn["mounts"]);
+    let interfaces = kernel.interfaces().ok();
+    let interfaces =
+        interfaces.map(|all| all.iter().map(|i| format!("{:#x} {}", i.addr, i.name)).collect());
+    compare("interfaces", interfaces, &drgn["netdevs"]);
+    let disks = kernel.disks().ok();
+    let disks = disks.map(|all| all.iter().map(|d| format!("{:#x} {}", d.addr, d.name)).collect());
+    compare("disks", disks, &drgn["disks"]);
+    let caches: Option<BTreeMap<String, u64>> = kernel
+        .slab_caches()
+        .ok()
+        .map(|all| all.into_iter().map(|c| (c.name, c.object_size)).collect());
+    if drgn["slab_caches"].get("error").is_none() {
+        let theirs: BTreeMap<String, u64> = rows(&drgn["slab_caches"])
+            .iter()
+            .map(|row| (text(&row[0]).to_owned(), row[1].as_u64().unwrap_or(0)))
+            .collect();
+        if caches.as_ref() != Some(&theirs) {
+            wrong.push(format!("slab caches: {theirs:?} for drgn, {caches:?} here"));
+        }
+    }
+}

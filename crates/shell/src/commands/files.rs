@@ -1,0 +1,127 @@
+//! `files`: open files of tasks.
+
+use std::io::{self, Write};
+
+use kmortem_kernel::task::Task;
+use kmortem_kernel::vfs::{OpenFile, TaskFiles};
+use serde::Serialize;
+
+use super::{failed, task_header, tasks};
+use crate::args::{Args, Opt};
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::registry::Command;
+use crate::session::Session;
+use crate::target;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "files",
+    summary: "lists the open files of a task",
+    arguments: "[PID | TASK]...",
+    options: &[
+        Opt::value('R', "TEXT", "only files whose path, addresses or number have this"),
+        Opt::later('d'),
+        Opt::later('p'),
+        Opt::later('n'),
+        Opt::later('c'),
+    ],
+    details: "Without PID or TASK: those of the current task (see `set`).",
+    examples: &[("", "of the task that crashed"), ("1 -R /dev", "PID 1's files below /dev")],
+    takes_all: false,
+    run,
+};
+
+/// A row of JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    task: &'a Task,
+    files: Option<TaskFiles>,
+    unreadable: Option<String>,
+}
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let session = &*session;
+    let table = tasks(COMMAND.name, session, out)?;
+    let mut chosen: Vec<&Task> = Vec::new();
+    for word in &args.words {
+        chosen.extend(target::find(COMMAND.name, table, word)?);
+    }
+    if args.words.is_empty() {
+        chosen.push(session.current_task(COMMAND.name)?);
+    }
+    show(session, &chosen, args, out)
+}
+
+/// Shows the files of `chosen`. One task whose files can't be read is an
+/// error; among several it is a remark.
+pub(super) fn show(
+    session: &Session,
+    chosen: &[&Task],
+    args: &Args,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let mut first = true;
+    for task in chosen {
+        let files = session.kernel().files(task);
+        if let (Err(error), [_]) = (&files, chosen) {
+            return Err(failed(COMMAND.name)(error.clone()));
+        }
+        let (mut files, unreadable) = match files {
+            Ok(files) => (Some(files), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        if let (Some(files), Some(text)) = (&mut files, args.value('R')) {
+            files.list.retain(|file| has(file, text));
+            if files.list.is_empty() {
+                continue;
+            }
+        }
+        if out.is_json() {
+            out.row(&Row { task, files, unreadable })?;
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            writeln!(out)?;
+        }
+        task_header::render(out, task)?;
+        match &files {
+            Some(files) => {
+                render(out, files)?;
+                super::note_gaps(out, files.list.iter().map(|f| &f.gaps).chain([&files.gaps]))?;
+            }
+            None => writeln!(out, "<unreadable: {}>", unreadable.unwrap_or_default())?,
+        }
+    }
+    Ok(())
+}
+
+fn has(file: &OpenFile, text: &str) -> bool {
+    let address = |at: Option<u64>| at.is_some_and(|at| format!("{at:016x}").contains(text));
+    file.fd.to_string() == text
+        || file.path.as_ref().is_some_and(|path| path.contains(text))
+        || [Some(file.file), file.dentry, file.inode].into_iter().any(address)
+}
+
+fn render(out: &mut dyn Write, files: &TaskFiles) -> io::Result<()> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    writeln!(out, "ROOT: {}    CWD: {}", text(&files.root), text(&files.cwd))?;
+    if files.list.is_empty() {
+        return writeln!(out, "No open files");
+    }
+    writeln!(out, " FD       FILE            DENTRY           INODE       TYPE PATH")?;
+    for file in &files.list {
+        let address = |at: Option<u64>| at.map_or("-".to_owned(), |at| format!("{at:016x}"));
+        writeln!(
+            out,
+            "{:>3} {:016x} {:<16} {:<16} {:<4} {}",
+            file.fd,
+            file.file,
+            address(file.dentry),
+            address(file.inode),
+            file.kind.map_or("-", |kind| kind.crash_code()),
+            text(&file.path)
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! One file per command. [`crate::registry`] lists them.
+
+pub(crate) mod bt;
+pub(crate) mod dev;
+pub(crate) mod files;
+pub(crate) mod foreach;
+pub(crate) mod help;
+pub(crate) mod kmem;
+pub(crate) mod log;
+pub(crate) mod module;
+pub(crate) mod mount;
+pub(crate) mod ps;
+mod ps_family;
+mod ps_times;
+pub(crate) mod set;
+mod size;
+mod stack_text;
+pub(crate) mod sys;
+mod task_header;
+#[cfg(test)]
+mod testing;
+
+use kmortem_kernel::Error;
+use kmortem_kernel::gaps::Gaps;
+use kmortem_kernel::task::TaskTable;
+
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::session::Session;
+
+/// The kernel model's errors, as those of a command.
+fn failed(command: &'static str) -> impl Fn(Error) -> CommandError {
+    move |error| CommandError::Failed { command, what: error.to_string() }
+}
+
+/// All tasks, with a remark where some may be missing.
+fn tasks<'s>(
+    command: &'static str,
+    session: &'s Session,
+    out: &mut Output<'_>,
+) -> Result<&'s TaskTable, CommandError> {
+    let tasks = session.kernel().tasks().map_err(failed(command))?;
+    for error in &tasks.broken {
+        out.note(format_args!("tasks may be missing: {error}"))?;
+    }
+    Ok(tasks)
+}
+
+/// Remarks on what an answer lacks, each reason once.
+fn note_gaps<'a>(
+    out: &mut Output<'_>,
+    gaps: impl Iterator<Item = &'a Gaps>,
+) -> Result<(), CommandError> {
+    let mut told: Vec<&str> = Vec::new();
+    for reason in gaps.flat_map(|gaps| gaps.reasons()) {
+        if !told.contains(&reason.as_str()) {
+            told.push(reason);
+            out.note(reason)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `mount`: the mounted file systems.
+
+use std::io::{self, Write};
+
+use kmortem_kernel::vfs::Mount;
+
+use super::{failed, tasks};
+use crate::args::{Args, Opt};
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::registry::Command;
+use crate::session::Session;
+use crate::target;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "mount",
+    summary: "lists the mounted file systems",
+    arguments: "[ADDRESS | DEVICE | DIRECTORY]",
+    options: &[
+        Opt::value('n', "PID | TASK", "those that this task sees"),
+        Opt::later('f'),
+        Opt::later('i'),
+    ],
+    details: "\
+Without -n: what the first process sees. A word shows only the mount whose
+`struct mount`, superblock, device or directory it is.",
+    examples: &[
+        ("", "what the first process sees"),
+        ("-n 1234", "what PID 1234 sees"),
+        ("/srv", "what is mounted there"),
+    ],
+    takes_all: false,
+    run,
+};
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let kernel = session.kernel();
+    let mounts = match args.value('n') {
+        None => kernel.mounts(),
+        Some(word) => {
+            let table = tasks(COMMAND.name, session, out)?;
+            let found = target::find(COMMAND.name, table, word)?;
+            match found.first() {
+                Some(task) => kernel.mounts_of(task),
+                None => kernel.mounts(),
+            }
+        }
+    };
+    let mounts = mounts.map_err(failed(COMMAND.name))?;
+    let list: Vec<&Mount> = mounts
+        .list
+        .iter()
+        .filter(|mount| args.words.is_empty() || args.words.iter().any(|word| is(mount, word)))
+        .collect();
+    if list.is_empty() && !args.words.is_empty() {
+        let what = format!("nothing mounted is {}; `mount` lists all", args.words.join(" or "));
+        return Err(CommandError::Failed { command: COMMAND.name, what });
+    }
+    match out.is_json() {
+        true => out.rows(list.iter().copied())?,
+        false => render(out, &list)?,
+    }
+    let gaps = list.iter().map(|mount| &mount.gaps).chain([&mounts.gaps]);
+    super::note_gaps(out, gaps)
+}
+
+fn is(mount: &Mount, word: &str) -> bool {
+    let address = u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    address.is_some_and(|a| a == mount.addr || Some(a) == mount.super_block)
+        || [&mount.device, &mount.path].into_iter().flatten().any(|text| text == word)
+}
+
+fn render(out: &mut dyn Write, mounts: &[&Mount]) -> io::Result<()> {
+    writeln!(out, "     MOUNT           SUPERBLK     TYPE   DEVNAME   DIRNAME")?;
+    for mount in mounts {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let superblock = mount.super_block.map_or("-".to_owned(), |at| format!("{at:016x}"));
+        writeln!(
+            out,
+            "{:016x} {superblock:<16} {:<6} {:<9} {:<10}",
+            mount.addr,
+            text(&mount.fs_type),
+            text(&mount.device),
+            text(&mount.path)
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `set`: the task that commands speak of when none is named.
+
+use std::io::{self, Write};
+
+use kmortem_kernel::task::{Task, TaskState};
+use serde::Serialize;
+
+use super::{failed, tasks};
+use crate::args::{Args, Opt};
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::registry::Command;
+use crate::session::Session;
+use crate::target;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "set",
+    summary: "shows or changes the current task",
+    arguments: "[PID | TASK]",
+    options: &[
+        Opt::value('c', "CPU", "the task that this CPU was running"),
+        Opt::flag('p', "the task that crashed"),
+        Opt::later('a'),
+        Opt::later('v'),
+    ],
+    details: "The current task is the one that crashed until it is changed.",
+    examples: &[("", "the current task"), ("1", "makes PID 1 the current task")],
+    takes_all: false,
+    run,
+};
+
+/// A row of JSON.
+#[derive(Serialize)]
+struct Current<'a> {
+    #[serde(flatten)]
+    task: &'a Task,
+    crashed: bool,
+}
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let chosen = {
+        let session = &*session;
+        let table = tasks(COMMAND.name, session, out)?;
+        if let Some(cpu) = args.value('c') {
+            let possible = session.kernel().possible_cpus().map_err(failed(COMMAND.name))?;
+            let cpus = target::cpus(COMMAND.name, cpu, &possible)?;
+            let running = table.list.iter().find(|t| t.active && cpus.first() == Some(&t.cpu));
+            let what = || format!("what CPU {cpu} was running is not known");
+            let command = COMMAND.name;
+            Some(running.ok_or_else(|| CommandError::Failed { command, what: what() })?.addr)
+        } else if args.has('p') {
+            session.crashed_task()
+        } else if let Some(word) = args.words.first() {
+            target::find(COMMAND.name, table, word)?.first().map(|t| t.addr)
+        } else {
+            None
+        }
+    };
+    if let Some(task) = chosen {
+        session.choose(task);
+    }
+    let task = session.current_task(COMMAND.name)?;
+    let crashed = session.crashed_task() == Some(task.addr);
+    if out.is_json() {
+        return Ok(out.row(&Current { task, crashed })?);
+    }
+    Ok(render(out, task, crashed)?)
+}
+
+fn render(out: &mut dyn Write, task: &Task, crashed: bool) -> io::Result<()> {
+    writeln!(out, "    PID: {}", task.pid)?;
+    writeln!(out, "COMMAND: \"{}\"", task.comm)?;
+    writeln!(out, "   TASK: {:016x}  [THREAD_INFO: {:016x}]", task.addr, task.addr)?;
+    writeln!(out, "    CPU: {}", task.cpu)?;
+    let mark = match (crashed, task.active) {
+        (true, _) => " (PANIC)",
+        (false, true) => " (ACTIVE)",
+        (false, false) => "",
+    };
+    writeln!(out, "  STATE: {}{mark}", state_name(task.state))
+}
+
+/// The kernel's own name of a state (include/linux/sched.h).
+fn state_name(state: TaskState) -> String {
+    let name = match state {
+        TaskState::Running => "TASK_RUNNING",
+        TaskState::Interruptible => "TASK_INTERRUPTIBLE",
+        TaskState::Uninterruptible => "TASK_UNINTERRUPTIBLE",
+        TaskState::Idle => "TASK_IDLE",
+        TaskState::Stopped => "TASK_STOPPED",
+        TaskState::Traced => "TASK_TRACED",
+        TaskState::Zombie => "EXIT_ZOMBIE",
+        TaskState::Dead => "TASK_DEAD",
+        TaskState::Parked => "TASK_PARKED",
+        TaskState::New => "TASK_NEW",
+        TaskState::Other(bits) => return format!("{bits:#x}"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,305 @@
+//! A stack trace in crash's shape.
+//!
+//! ```text
+//!  #0 [ff5dc086000d0ff0] sysvec_apic_timer_interrupt at ffffffff99a06569
+//! --- <IRQ stack> ---
+//!  #1 [ff5dc086003cbe58] asm_sysvec_apic_timer_interrupt at ffffffff99c00ec6
+//!     [exception RIP: crasher_walk_index+42]
+//!     RIP: ffffffffc04781ca  RSP: ff5dc086003cbf08  RFLAGS: 00000283
+//!     ...
+//!  #2 [ff5dc086003cbf10] crasher_spin_fn at ffffffffc04781fa [crasher]
+//! ```
+//!
+//! The address in brackets is that of the stack word which holds the return
+//! address. An interrupted function has no number of its own: it is the
+//! `exception RIP` of the frame before it. Beyond crash's shape, a guessed
+//! frame ends in ` (guess: why)`, and a stack that can't be followed to its
+//! end in a line that says so.
+
+use std::io::{self, Write};
+
+use kmortem_kernel::arch::x86_64::registers::{Reg, Registers};
+use kmortem_kernel::arch::x86_64::stacks::StackKind;
+use kmortem_kernel::stack::{Frame, Stack, StackEnd, Trust};
+
+/// How offsets are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Radix {
+    Decimal,
+    Hex,
+}
+
+/// What to show of each frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    /// Offsets behind function names.
+    pub offsets: bool,
+    /// Their form.
+    pub radix: Radix,
+}
+
+impl Style {
+    fn offset(self, value: u64) -> String {
+        match self.radix {
+            Radix::Decimal => format!("+{value}"),
+            Radix::Hex => format!("+{value:#x}"),
+        }
+    }
+}
+
+/// Words of a frame from an address on; `None` where they can't be read.
+pub(super) type FrameWords = (u64, Option<Vec<u64>>);
+
+/// Writes a stack. `switched_sp` stands for the address of the first frame of
+/// a task that was not running, `words` are shown below each frame.
+pub(super) fn render(
+    out: &mut dyn Write,
+    stack: &Stack,
+    switched_sp: Option<u64>,
+    words: Option<&[FrameWords]>,
+    style: Style,
+) -> io::Result<()> {
+    let mut number = 0;
+    let mut on: Option<StackKind> = None;
+    for (i, frame) in stack.frames.iter().enumerate() {
+        if let Some(left) = on.filter(|left| frame.stack.is_some_and(|now| now != *left)) {
+            render_switch(out, left)?;
+        }
+        on = frame.stack.or(on);
+        match &frame.registers {
+            Some(registers) => {
+                render_exception(out, frame, style)?;
+                render_registers(out, registers)?;
+            }
+            None => {
+                let at = if i == 0 { switched_sp.unwrap_or(frame.at) } else { frame.at };
+                render_frame(out, number, at, frame, style)?;
+                number += 1;
+            }
+        }
+        if let Some((from, words)) = words.and_then(|all| all.get(i)) {
+            match words {
+                Some(words) => render_words(out, *from, words)?,
+                None => writeln!(out, "    {from:016x}: (not in the dump)")?,
+            }
+        }
+    }
+    match &stack.end {
+        StackEnd::User { registers } => render_registers(out, registers),
+        StackEnd::ThreadStart => Ok(()),
+        StackEnd::Broken { reason } => writeln!(out, "    (no further: {reason})"),
+    }
+}
+
+fn render_frame(
+    out: &mut dyn Write,
+    number: usize,
+    at: u64,
+    frame: &Frame,
+    style: Style,
+) -> io::Result<()> {
+    write!(out, "{:>3} [{at:016x}] ", format!("#{number}"))?;
+    match &frame.symbol {
+        Some(symbol) => {
+            write!(out, "{}", symbol.name)?;
+            if style.offsets {
+                write!(out, "{}", style.offset(symbol.offset))?;
+            }
+        }
+        None => write!(out, "(unknown)")?,
+    }
+    write!(out, " at {:016x}", frame.pc)?;
+    if let Some(module) = frame.symbol.as_ref().and_then(|s| s.module.as_ref()) {
+        write!(out, " [{module}]")?;
+    }
+    writeln!(out, "{}", doubt(frame))
+}
+
+fn doubt(frame: &Frame) -> String {
+    match &frame.trust {
+        Trust::Guess(why) => format!(" (guess: {why})"),
+        Trust::Registers | Trust::Unwound => String::new(),
+    }
+}
+
+fn render_exception(out: &mut dyn Write, frame: &Frame, style: Style) -> io::Result<()> {
+    let name = match &frame.symbol {
+        Some(symbol) => format!("{}{}", symbol.name, style.offset(symbol.offset)),
+        None => "unknown or invalid address".to_owned(),
+    };
+    writeln!(out, "    [exception RIP: {name}]{}", doubt(frame))
+}
+
+fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<()> {
+    match left {
+        // The way in from user space and the task's own stack have no mark.
+        StackKind::Task | StackKind::Entry => Ok(()),
+        StackKind::Irq => writeln!(out, "--- <IRQ stack> ---"),
+        kind => writeln!(out, "--- <{} exception stack> ---", kind.name()),
+    }
+}
+
+/// The block of registers. Where only the processor's own part was saved, the
+/// others are left out: they are not zero, they are unknown.
+fn render_registers(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
+    let get = |reg: Reg| regs.get(reg).unwrap_or(0);
+    writeln!(
+        out,
+        "    RIP: {:016x}  RSP: {:016x}  RFLAGS: {:08x}",
+        get(Reg::Ip),
+        get(Reg::Sp),
+        get(Reg::Flags)
+    )?;
+    if !regs.is_complete() {
+        return writeln!(out, "    CS: {:04x}  SS: {:04x}", get(Reg::Cs), get(Reg::Ss));
+    }
+    for line in [
+        [("RAX", Reg::Ax), ("RBX", Reg::Bx), ("RCX", Reg::Cx)],
+        [("RDX", Reg::Dx), ("RSI", Reg::Si), ("RDI", Reg::Di)],
+        [("RBP", Reg::Bp), (" R8", Reg::R8), (" R9", Reg::R9)],
+        [("R10", Reg::R10), ("R11", Reg::R11), ("R12", Reg::R12)],
+        [("R13", Reg::R13), ("R14", Reg::R14), ("R15", Reg::R15)],
+    ] {
+        let [a, b, c] = line.map(|(name, reg)| format!("{name}: {:016x}", get(reg)));
+        writeln!(out, "    {a}  {b}  {c}")?;
+    }
+    writeln!(
+        out,
+        "    ORIG_RAX: {:016x}  CS: {:04x}  SS: {:04x}",
+        get(Reg::OrigAx),
+        get(Reg::Cs),
+        get(Reg::Ss)
+    )
+}
+
+/// Two words a line, below a frame.
+fn render_words(out: &mut dyn Write, from: u64, words: &[u64]) -> io::Result<()> {
+    for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
+        write!(out, "    {at:016x}: ")?;
+        for word in pair {
+            write!(out, "{word:016x} ")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// A whole stack's memory, as `bt -r` shows it.
+pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[u64]) -> io::Result<()> {
+    for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
+        write!(out, "{at:016x}:  ")?;
+        for word in pair {
+            write!(out, "{word:016x} ")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmortem_kernel::SymbolAt;
+    use kmortem_kernel::stack::StackStart;
+
+    const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal };
+
+    fn frame(pc: u64, at: u64, name: &str, stack: StackKind) -> Frame {
+        let symbol = (!name.is_empty()).then(|| SymbolAt {
+            name: name.to_owned(),
+            offset: pc & 0xff,
+            size: 0x100,
+            module: name.starts_with("crasher").then(|| "crasher".to_owned()),
+        });
+        Frame {
+            pc,
+            at,
+            sp: at + 8,
+            symbol,
+            stack: Some(stack),
+            registers: None,
+            trust: Trust::Unwound,
+        }
+    }
+
+    fn registers(ip: u64, cs: u64) -> Registers {
+        let mut words: [u64; 21] = std::array::from_fn(|i| 0x1111 * i as u64);
+        words[Reg::Ip as usize] = ip;
+        words[Reg::Cs as usize] = cs;
+        words[Reg::Flags as usize] = 0x246;
+        Registers::complete(words)
+    }
+
+    fn text(stack: &Stack, sp: Option<u64>, style: Style) -> String {
+        let mut out = Vec::new();
+        render(&mut out, stack, sp, None, style).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn interrupted() -> Stack {
+        let ip = 0xffff_ffff_c047_81ca;
+        let mut hit = frame(ip, 0xffff_5dc0_86ff_ff00, "crasher_walk", StackKind::Irq);
+        hit.registers = Some(registers(ip, 0x10));
+        hit.stack = Some(StackKind::Task);
+        let mut lost = frame(0xffff_ffff_c047_8203, 0xffff_5dc0_86ff_ff10, "", StackKind::Task);
+        lost.trust = Trust::Guess("by the frame pointer".into());
+        Stack {
+            frames: vec![
+                frame(0xffff_ffff_8100_0001, 0xffff_5dc0_8600_0ff0, "sysvec_timer", StackKind::Irq),
+                frame(0xffff_ffff_8100_0012, 0xffff_5dc0_86ff_fe58, "asm_timer", StackKind::Task),
+                hit,
+                frame(0xffff_ffff_c047_81fa, 0xffff_5dc0_86ff_ff08, "crasher_fn", StackKind::Task),
+                lost,
+            ],
+            end: StackEnd::Broken { reason: "the stack turns back at 0x10".into() },
+            start: StackStart::SavedRegisters,
+        }
+    }
+
+    #[test]
+    fn an_interrupt_shows_the_change_of_stacks_and_the_registers() {
+        insta::assert_snapshot!(text(&interrupted(), None, PLAIN));
+    }
+
+    #[test]
+    fn offsets_are_decimal_or_hexadecimal() {
+        let decimal = text(&interrupted(), None, Style { offsets: true, radix: Radix::Decimal });
+        assert!(decimal.contains(" asm_timer+18 at ffffffff81000012\n"), "{decimal}");
+        assert!(decimal.contains("[exception RIP: crasher_walk+202]"), "{decimal}");
+        let hex = text(&interrupted(), None, Style { offsets: true, radix: Radix::Hex });
+        assert!(hex.contains(" asm_timer+0x12 at ffffffff81000012\n"), "{hex}");
+        assert!(hex.contains("[exception RIP: crasher_walk+0xca]"), "{hex}");
+    }
+
+    #[test]
+    fn a_system_call_ends_in_user_registers() {
+        let frames = (0..11)
+            .map(|i| frame(0xffff_ffff_8100_0000 + i, 0x1000 + 8 * i, "f", StackKind::Task))
+            .collect();
+        let end = StackEnd::User { registers: registers(0x47_b7a0, 0x33) };
+        let stack = Stack { frames, end, start: StackStart::Switched };
+        insta::assert_snapshot!(text(&stack, Some(0xff0), PLAIN));
+    }
+
+    #[test]
+    fn unknown_registers_are_not_zeros() {
+        let words = [0x47_b7a0u64, 0x33, 0x202, 0x7ffe, 0x2b];
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let end = StackEnd::User { registers: Registers::from_bytes(&bytes).unwrap() };
+        let stack = Stack { frames: Vec::new(), end, start: StackStart::Switched };
+        insta::assert_snapshot!(text(&stack, None, PLAIN));
+    }
+
+    #[test]
+    fn words_stand_below_their_frame() {
+        let stack = Stack {
+            frames: vec![frame(0xffff_ffff_8100_0000, 0x1000, "f", StackKind::Task)],
+            end: StackEnd::ThreadStart,
+            start: StackStart::Switched,
+        };
+        let words = [(0x1008, Some(vec![1, 2, 3]))];
+        let mut out = Vec::new();
+        render(&mut out, &stack, None, Some(&words), PLAIN).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
+}

@@ -1,0 +1,195 @@
+//! `sys`: the machine and its kernel.
+
+use std::io::{self, Write};
+
+use kmortem_kernel::Kernel;
+use kmortem_kernel::clock::Clock;
+use kmortem_kernel::printk::Log;
+use kmortem_kernel::system::System;
+use serde::Serialize;
+
+use super::{failed, ps_times, size, tasks};
+use crate::args::{Args, Opt};
+use crate::date;
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::registry::Command;
+use crate::session::Session;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "sys",
+    summary: "shows the machine, its kernel, and why it died",
+    arguments: "",
+    options: &[Opt::flag('t', "what taints the kernel"), Opt::later('c'), Opt::later('i')],
+    details: "\
+DATE, UPTIME and LOAD AVERAGE are those of the moment the machine died, in UTC.
+OFFLINE counts the CPUs that a panic stopped, too.",
+    examples: &[("", "an overview"), ("-t", "the taints, with what they mean")],
+    takes_all: false,
+    run,
+};
+
+/// All that `sys` shows: a row of JSON.
+#[derive(Serialize)]
+struct Overview {
+    #[serde(flatten)]
+    system: System,
+    /// None where the kernel's clock can't be read.
+    clock: Option<Clock>,
+    dump_files: Vec<String>,
+    /// Pages were left out of the dump when it was taken.
+    partial: bool,
+    /// Why the dump is incomplete.
+    incomplete: Option<String>,
+    tasks: usize,
+    /// The machine's memory.
+    memory_bytes: Option<u64>,
+    /// Clock rate of the boot CPU.
+    cpu_khz: Option<u32>,
+    /// The line that crash shows as PANIC.
+    #[serde(skip)]
+    panic_line: String,
+}
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let session = &*session;
+    let kernel = session.kernel();
+    if args.has('t') {
+        let taints = kernel.taints().map_err(failed(COMMAND.name))?;
+        if out.is_json() {
+            return Ok(out.row(&taints)?);
+        }
+        writeln!(out, "TAINTED_MASK: {:x}  {}", taints.mask, taints.letters)?;
+        for taint in &taints.list {
+            writeln!(out, "           {}: {}", taint.letter, taint.meaning)?;
+        }
+        return Ok(());
+    }
+    let tasks = tasks(COMMAND.name, session, out)?.list.len();
+    let overview = overview(kernel, tasks)?;
+    if out.is_json() {
+        return Ok(out.row(&overview)?);
+    }
+    render(out, &overview)?;
+    for reason in &overview.system.unread {
+        out.note(reason)?;
+    }
+    Ok(())
+}
+
+fn overview(kernel: &Kernel, tasks: usize) -> Result<Overview, CommandError> {
+    let system = kernel.system().map_err(failed(COMMAND.name))?;
+    let info = kernel.image().info();
+    let completeness = kernel.image().completeness();
+    let pages = |nodes: Vec<kmortem_kernel::vmstat::Node>| nodes.iter().map(|n| n.present).sum();
+    let present: Option<u64> = kernel.nodes().ok().map(pages);
+    Ok(Overview {
+        panic_line: kernel.log().ok().map_or(String::new(), |log| panic_line(&log)),
+        clock: kernel.clock().ok(),
+        dump_files: info.files.iter().map(|f| f.name.clone()).collect(),
+        partial: info.filter_level.is_some_and(|level| level > 0)
+            || completeness.filtered.is_some_and(|n| n > 0),
+        incomplete: completeness.incomplete,
+        tasks,
+        memory_bytes: present.map(|n| n.saturating_mul(kernel.image().page_size())),
+        cpu_khz: kernel.symbol("cpu_khz").and_then(|at| kernel.read_u32(at)).ok(),
+        system,
+    })
+}
+
+/// What crash shows as PANIC: the oops where there was one, else the panic.
+fn panic_line(log: &Log) -> String {
+    let lines = || log.lines().filter(|(record, _)| record.facility == 0).map(|(_, line)| line);
+    const OOPS: [&str; 5] = [
+        "kernel BUG at ",
+        "Oops: ",
+        "general protection fault",
+        "divide error: ",
+        "double fault: ",
+    ];
+    let oops = lines().find_map(|line| {
+        OOPS.iter().find_map(|start| line.find(start)).map(|at| line[at..].trim_end())
+    });
+    if let Some(oops) = oops {
+        return format!("\"{oops}\" (check log for details)");
+    }
+    let panic = lines().find(|line| line.starts_with("Kernel panic - not syncing"));
+    format!("\"{}\"", panic.unwrap_or("").trim_end())
+}
+
+fn render(out: &mut dyn Write, all: &Overview) -> io::Result<()> {
+    let mut line = |name: &str, value: &str| writeln!(out, "{name:>12}: {value}");
+    let system = &all.system;
+    let unknown = || "(unknown)".to_owned();
+    let or_unknown = |value: &Option<String>| value.clone().unwrap_or_else(unknown);
+    let tainted = system.taints.as_ref().is_some_and(|t| t.mask != 0);
+    let mark = if tainted { "  [TAINTED]" } else { "" };
+    line("KERNEL", &format!("(symbols and types of the dump){mark}"))?;
+    let mut files = all.dump_files.join(" ");
+    if all.partial {
+        files += "  [PARTIAL DUMP]";
+    }
+    if all.incomplete.is_some() {
+        files += "  [INCOMPLETE]";
+    }
+    line("DUMPFILE", &files)?;
+    let cpus = &system.cpus;
+    let offline = match cpus.present.saturating_sub(cpus.online) {
+        0 => String::new(),
+        n => format!(" [OFFLINE: {n}]"),
+    };
+    line("CPUS", &format!("{}{offline}", cpus.present))?;
+    let clock = all.clock.as_ref();
+    let date = clock.map(|c| date::utc(c.realtime_ns.max(0) as u64 / 1_000_000_000));
+    line("DATE", &date.unwrap_or_else(unknown))?;
+    let uptime = clock.map(|c| ps_times::run_time(c.boottime_ns.max(0) as u64));
+    line("UPTIME", &uptime.unwrap_or_else(unknown))?;
+    let load = clock.and_then(|c| c.load).map(|[a, b, c]| format!("{a:.2}, {b:.2}, {c:.2}"));
+    line("LOAD AVERAGE", &load.unwrap_or_else(unknown))?;
+    line("TASKS", &all.tasks.to_string())?;
+    line("NODENAME", &or_unknown(&system.nodename))?;
+    line("RELEASE", &system.release)?;
+    line("VERSION", &or_unknown(&system.version))?;
+    let speed = all.cpu_khz.map_or("(unknown Mhz)".to_owned(), |k| format!("({} Mhz)", k / 1000));
+    line("MACHINE", &format!("{}  {speed}", or_unknown(&system.machine)))?;
+    line("MEMORY", &all.memory_bytes.map_or_else(unknown, size::bytes))?;
+    line("PANIC", &all.panic_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmortem_kernel::printk::{LogFormat, Record, RecordState};
+
+    fn log(lines: &[&str]) -> Log {
+        let record = |text: &&str| Record {
+            seq: 0,
+            ts_ns: 0,
+            level: 0,
+            facility: 0,
+            flags: 0,
+            state: RecordState::Finalized,
+            caller: None,
+            text: (*text).to_owned(),
+            incomplete: None,
+            device: None,
+        };
+        Log {
+            format: LogFormat::Ringbuffer,
+            records: lines.iter().map(record).collect(),
+            damage: Vec::new(),
+            dropped: None,
+        }
+    }
+
+    #[test]
+    fn an_oops_counts_more_than_the_panic_after_it() {
+        let panic = "Kernel panic - not syncing: Fatal exception";
+        assert_eq!(panic_line(&log(&[panic])), format!("\"{panic}\""));
+        assert_eq!(
+            panic_line(&log(&["Oops: 0002 [#1] PREEMPT SMP NOPTI", panic])),
+            "\"Oops: 0002 [#1] PREEMPT SMP NOPTI\" (check log for details)"
+        );
+        assert_eq!(panic_line(&log(&["nothing"])), "\"\"");
+    }
+}
