@@ -9,10 +9,12 @@
 //! (see `request.rs`); a driver that takes bios counts in per-CPU
 //! `disk_stats.in_flight`.
 
+mod part;
 mod request;
 
 pub use request::{Request, RequestState};
 
+use part::{Found, Parts};
 use serde::Serialize;
 
 use crate::device::DeviceLayout;
@@ -32,29 +34,6 @@ layout! {
         fops: u64 = "fops",
         // Embedded where it is a `struct hd_struct`, else a pointer.
         part0: Embedded = "part0",
-    }
-}
-
-layout! {
-    /// `struct block_device`, include/linux/blk_types.h, since v5.11
-    pub struct BlockDeviceLayout for "block_device" {
-        device: Embedded = "bd_device",
-        disk: u64 = "bd_disk",
-        start_sector: u64 = "bd_start_sect",
-        sectors: u64 = "bd_nr_sectors",
-        number: u8 = "bd_partno" | "__bd_flags",   // the flags' low 8 bits since v6.10
-        stats: u64 = "bd_stats",
-    }
-}
-
-layout! {
-    /// `struct hd_struct`, include/linux/genhd.h, until v5.11
-    pub struct HdStructLayout for "hd_struct" {
-        device: Embedded = "__dev",
-        start_sector: u64 = "start_sect",
-        sectors: u64 = "nr_sects",
-        number: u8 = "partno",
-        stats: u64 = "dkstats",
     }
 }
 
@@ -161,72 +140,6 @@ pub struct Disks {
     pub gaps: Gaps,
 }
 
-/// What holds the device of a disk or partition.
-enum Parts {
-    BlockDevice(std::sync::Arc<BlockDeviceLayout>),
-    HdStruct(std::sync::Arc<HdStructLayout>),
-}
-
-impl Parts {
-    fn of(kernel: &Kernel) -> Result<Parts> {
-        match kernel.layout::<HdStructLayout>() {
-            Ok(layout) => Ok(Parts::HdStruct(layout)),
-            Err(_) => Ok(Parts::BlockDevice(kernel.layout()?)),
-        }
-    }
-
-    /// The part whose device is at `device`.
-    fn of_device(&self, device: u64) -> Result<u64> {
-        let offset = match self {
-            Parts::BlockDevice(l) => l.device.offset()?,
-            Parts::HdStruct(l) => l.device.offset()?,
-        };
-        Ok(device.wrapping_sub(offset))
-    }
-
-    /// The disk that the part with `device` belongs to.
-    fn disk(&self, kernel: &Kernel, device: u64, whole: bool) -> Result<u64> {
-        match self {
-            Parts::BlockDevice(l) => l.disk.read(kernel, self.of_device(device)?),
-            Parts::HdStruct(_) => {
-                // A partition's parent device is its disk's.
-                let parent = kernel.layout::<DeviceLayout>()?.parent.read(kernel, device);
-                let of_disk = if whole { device } else { parent? };
-                let part0 = kernel.layout::<GendiskLayout>()?.part0.offset()?;
-                Ok(self.of_device(of_disk)?.wrapping_sub(part0))
-            }
-        }
-    }
-
-    fn sectors(&self, kernel: &Kernel, part: u64) -> Result<u64> {
-        match self {
-            Parts::BlockDevice(l) => l.sectors.read(kernel, part),
-            Parts::HdStruct(l) => l.sectors.read(kernel, part),
-        }
-    }
-
-    fn start_sector(&self, kernel: &Kernel, part: u64) -> Result<u64> {
-        match self {
-            Parts::BlockDevice(l) => l.start_sector.read(kernel, part),
-            Parts::HdStruct(l) => l.start_sector.read(kernel, part),
-        }
-    }
-
-    fn number(&self, kernel: &Kernel, part: u64) -> Result<u8> {
-        match self {
-            Parts::BlockDevice(l) => l.number.read(kernel, part),
-            Parts::HdStruct(l) => l.number.read(kernel, part),
-        }
-    }
-
-    fn stats(&self, kernel: &Kernel, part: u64) -> Result<u64> {
-        match self {
-            Parts::BlockDevice(l) => l.stats.read(kernel, part),
-            Parts::HdStruct(l) => l.stats.read(kernel, part),
-        }
-    }
-}
-
 impl Kernel {
     /// The disks.
     pub fn disks(&self) -> Result<Disks> {
@@ -234,21 +147,17 @@ impl Kernel {
         let mut gaps = Gaps::default();
         let mut list: Vec<Disk> = Vec::new();
         let mut partitions = Vec::new();
-        for device in self.class_devices("block_class")? {
-            let seen = device.and_then(|device| {
-                let whole = self.device_type(device)? == "disk";
-                Ok((device, whole, parts.disk(self, device, whole)?))
-            });
-            match seen {
-                Ok((device, true, disk)) => match self.read_disk(&parts, device, disk) {
-                    Ok(disk) => list.push(disk),
-                    Err(e) => gaps.add("a disk", &e),
-                },
-                Ok((device, false, disk)) => partitions.push((disk, device)),
-                Err(e) => gaps.add("disks", &e),
+        for found in self.block_devices(&parts, &mut gaps) {
+            if !found.whole {
+                partitions.push(found);
+                continue;
+            }
+            match self.read_disk(&parts, found.device, found.disk) {
+                Ok(disk) => list.push(disk),
+                Err(e) => gaps.add("a disk", &e),
             }
         }
-        for (disk, device) in partitions {
+        for Found { disk, device, .. } in partitions {
             match list.iter_mut().find(|d| d.addr == disk) {
                 Some(disk) => match self.read_partition(&parts, device) {
                     Ok(partition) => disk.partitions.push(partition),

@@ -2,10 +2,10 @@
 //!
 //! A `struct request_queue` has one `blk_mq_hw_ctx` per hardware queue: in the
 //! array `queue_hw_ctx`, in the xarray `hctx_table` from v5.18 (4e5cc99e1e48)
-//! until the array came back. Each has `blk_mq_tags`: `static_rqs` are all
-//! requests that there are, `rqs` those that hold a driver tag. With an I/O
-//! scheduler, requests come from `sched_tags`. Tags may be shared by queues:
-//! `request.q` tells whose it is.
+//! until the array came back. Each has `blk_mq_tags`: bitmaps of the tags given
+//! out, `static_rqs` with the requests made for the tags, `rqs` with those that
+//! hold one. With an I/O scheduler, requests come from `sched_tags`. Tags may
+//! be shared by queues: `request.q` tells whose it is.
 //!
 //! A request is free when its reference count is 0; otherwise
 //! `enum mq_rq_state` tells whether the driver has it.
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::InFlight;
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
-use crate::layout::{CString, Embedded};
+use crate::layout::{CString, Embedded, Member};
 use crate::stack::hex;
 use crate::{Kernel, layout};
 
@@ -59,8 +59,18 @@ layout! {
     /// until v5.17)
     pub struct TagsLayout for "blk_mq_tags" {
         count: u32 = "nr_tags",
+        reserved: u32 = "nr_reserved_tags",
+        bitmap: Embedded = "bitmap_tags",
+        reserved_bitmap: Embedded = "breserved_tags",
         rqs: u64 = "rqs",
         static_rqs: u64 = "static_rqs",
+    }
+}
+
+layout! {
+    /// `struct sbitmap_queue`, include/linux/sbitmap.h
+    pub struct SbitmapQueueLayout for "sbitmap_queue" {
+        bitmap: Embedded = "sb",
     }
 }
 
@@ -82,10 +92,8 @@ layout! {
     }
 }
 
-/// More than any hardware has queues, or tags per queue (BLK_MQ_MAX_DEPTH is
-/// 10240).
+/// More than any hardware has queues.
 const MOST_QUEUES: u32 = 1 << 16;
-const MOST_TAGS: u32 = 1 << 16;
 /// `REQ_OP_MASK`: the operation's part of `cmd_flags`.
 const OP_MASK: u32 = 0xff;
 
@@ -218,35 +226,51 @@ impl Kernel {
             if tags == 0 {
                 continue;
             }
-            let count = tags_layout.count.read(self, tags)?;
-            if count > MOST_TAGS {
-                return Err(Error::corrupt(format!("a set of {count} tags"), tags));
-            }
-            for (array, only_tagged) in [(&tags_layout.static_rqs, false), (&tags_layout.rqs, true)]
-            {
-                let array = array.read(self, tags)?;
-                if array == 0 {
-                    continue;
-                }
-                let words = self.read_bytes(array, u64::from(count) * 8)?;
-                for (tag, addr) in (0i32..).zip(words_of(&words)) {
+            let arrays = [
+                (tags_layout.static_rqs.read(self, tags)?, false),
+                (tags_layout.rqs.read(self, tags)?, true),
+            ];
+            for tag in self.busy_tags(&tags_layout, tags)? {
+                for (array, must_hold_tag) in arrays.iter().filter(|a| a.0 != 0) {
+                    let addr = self.read_u64(array.wrapping_add(u64::from(tag) * 8));
                     // `rqs` keeps what once held the tag: it must hold it now.
-                    let must_have = only_tagged.then_some(tag);
-                    if addr == 0 || seen.contains(&addr) {
-                        continue;
-                    }
-                    match self.read_request(queue, number, addr, must_have) {
-                        Ok(None) => {}
-                        Ok(Some(request)) => {
-                            seen.insert(addr);
-                            found.push(request);
-                        }
-                        Err(e) => gaps.add("a request", &e),
+                    let must_have = must_hold_tag.then_some(tag as i32);
+                    let request = addr.and_then(|addr| match addr {
+                        0 => Ok(None),
+                        addr if seen.contains(&addr) => Ok(None),
+                        addr => self.read_request(queue, number, addr, must_have),
+                    });
+                    if let Some(request) = gaps.keep("a request", request).flatten() {
+                        seen.insert(request.addr);
+                        found.push(request);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Tags that are given out. Reserved tags come first and have a bitmap of
+    /// their own. Asking the bitmaps first spares reading the free requests,
+    /// which a filtered dump may lack.
+    fn busy_tags(&self, layout: &TagsLayout, tags: u64) -> Result<Vec<u32>> {
+        let count = layout.count.read(self, tags)?;
+        let reserved = layout.reserved.read(self, tags)?;
+        let mut busy = self.tag_bitmap(&layout.reserved_bitmap, tags)?;
+        let others = self.tag_bitmap(&layout.bitmap, tags)?;
+        busy.extend(others.into_iter().map(|bit| bit.saturating_add(reserved)));
+        if busy.iter().any(|tag| *tag >= count) {
+            return Err(Error::corrupt(format!("a set of {count} tags"), tags));
+        }
+        Ok(busy)
+    }
+
+    /// Bits of a `struct sbitmap_queue` that is embedded in the tags, or that
+    /// they point to (v5.10 to v5.15).
+    fn tag_bitmap(&self, member: &Member<Embedded>, tags: u64) -> Result<Vec<u32>> {
+        let at = member.address(tags)?;
+        let at = if member.place()?.size == 8 { self.read_u64(at)? } else { at };
+        self.sbitmap(self.layout::<SbitmapQueueLayout>()?.bitmap.address(at)?)
     }
 
     /// The request at `addr`, if it is in use by `queue`.
