@@ -4,9 +4,9 @@
 //! distributions), a module in `btf_module.data`. Source: include/uapi/linux/btf.h,
 //! Documentation/bpf/btf.rst.
 //!
-//! [`parse`](self::parse) checks every record once, so that reading a type later can't fail;
-//! [`types`](self::types) reads them, [`print`](self::print) writes them in C, and
-//! [`split`](self::split) fits a module's types to a vmlinux that it was not built with.
+//! `parse` checks every record once, so that reading a type later can't fail;
+//! `types` reads them, `print` writes them in C, and
+//! `split` fits a module's types to a vmlinux that it was not built with.
 
 mod parse;
 mod print;
@@ -53,7 +53,7 @@ impl Btf {
 
     /// Parses the BTF of a module file that was built against another vmlinux and has, in its
     /// section `.BTF.base`, a digest of what it used of that (since v6.11). See
-    /// [`split`](self::split).
+    /// `split`.
     pub fn parse_split_distilled(
         data: Vec<u8>,
         distilled_base: Vec<u8>,

@@ -1,8 +1,8 @@
 //! The kernel's own symbol table (kernel/kallsyms.c, written by scripts/kallsyms.c).
 //!
 //! The symbols are sorted by address; symbol `i` is entry `i` of an address table
-//! ([`encoding`](self::encoding)) and name `i` of a table of compressed names
-//! ([`names`](self::names)). VMCOREINFO tells where the tables are since v6.0 (commits
+//! (`encoding`) and name `i` of a table of compressed names
+//! (`names`). VMCOREINFO tells where the tables are since v6.0 (commits
 //! 5fd8fea935a1 and f09bddbd8661, backported by some distributions); elsewhere
 //! [`Kallsyms::scan`] finds them.
 //!

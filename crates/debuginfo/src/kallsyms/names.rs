@@ -1,7 +1,7 @@
 //! The compressed names.
 //!
 //! A name is a length and that many bytes, each the number of a token; the tokens concatenated
-//! ([`tokens`](super::tokens)) are the type letter of nm(1) and the name. Up to v6.0 the length is one byte;
+//! (`tokens`) are the type letter of nm(1) and the name. Up to v6.0 the length is one byte;
 //! since v6.1 (73bbb94466fd3) a high bit in it means that a second byte has bits 7 and up. Nothing
 //! in the dump tells which: the names of one kind do not meet the markers when walked as the
 //! other.

@@ -10,7 +10,7 @@
 //! 3. The names lie before the markers and the count before the names; a candidate is right if
 //!    the names, walked, meet every marker and end where the markers begin.
 //! 4. The addresses lie before the count or behind the token index (see
-//!    [`tables`](super::tables)): what decodes and agrees with the anchors is it.
+//!    `tables`): what decodes and agrees with the anchors is it.
 
 use std::ops::Range;
 
