@@ -37,5 +37,6 @@ pub use elf_note::Note;
 pub use error::{Absent, OpenError, ReadError};
 pub use image::{Image, Page};
 pub use info::{Completeness, ContainerInfo, FileInfo, Machine, Utsname};
+pub use mmap::MappedFile;
 pub use source::{Source, SourceError};
 pub use vmcoreinfo::VmcoreInfo;

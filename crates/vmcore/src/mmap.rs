@@ -14,7 +14,7 @@ use memmap2::Mmap;
 use crate::source::{Source, SourceError};
 
 /// A file that is mapped read-only.
-pub(crate) struct MappedFile {
+pub struct MappedFile {
     #[cfg_attr(not(unix), expect(dead_code))]
     file: File,
     map: Option<Mmap>,
@@ -23,7 +23,7 @@ pub(crate) struct MappedFile {
 impl MappedFile {
     /// Maps a regular file or a block device. Anything else has no bytes at offsets, and opening
     /// a FIFO would wait for a writer, hence the look before the opening.
-    pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
+    pub fn open(path: &Path) -> io::Result<MappedFile> {
         let kind = std::fs::metadata(path)?.file_type();
         if kind.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
