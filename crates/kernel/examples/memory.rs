@@ -33,6 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, value) in &memory.counters.0 {
         println!("  {name} {value}");
     }
+    for (name, value) in kernel.vm_events()?.0.iter().filter(|(_, value)| *value != 0) {
+        println!("  {name} {value}");
+    }
     for zone in memory.nodes.iter().flat_map(|node| &node.zones) {
         println!(
             "node {} {} free {} pcp {} min {} low {} high {} present {} managed {} {:?}",

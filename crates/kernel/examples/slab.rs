@@ -20,6 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             cache.slab_size / 1024,
             cache.name
         );
+        if let Some(aliases) = cache.aliases.as_ref().filter(|a| !a.is_empty()) {
+            println!("    aliases: {}", aliases.join(" "));
+        }
         for reason in cache.gaps.reasons() {
             println!("    missing: {reason}");
         }

@@ -88,6 +88,13 @@ layout! {
     }
 }
 
+layout! {
+    /// `struct vm_event_state`, include/linux/vmstat.h
+    pub struct VmEventsLayout for "vm_event_state" {
+        event: Embedded = "event",
+    }
+}
+
 /// No kernel has more zone types, page orders or watermarks.
 const MOST_ELEMENTS: u64 = 64;
 /// MAX_NUMNODES of the largest kernels is 1024 (CONFIG_NODES_SHIFT 10).
@@ -203,6 +210,26 @@ impl Kernel {
     pub fn nodes(&self) -> Result<Vec<Node>> {
         let cpus = self.per_cpu_offsets()?;
         node_addresses(self)?.into_iter().map(|addr| read_node(self, addr, &cpus)).collect()
+    }
+}
+
+impl Kernel {
+    /// Events since boot (`PGFAULT`, `OOM_KILL`, ...), of all possible CPUs:
+    /// `vm_event_states`, numbered by `enum vm_event_item`.
+    pub fn vm_events(&self) -> Result<Counters> {
+        let place = self.layout::<VmEventsLayout>()?.event.place()?;
+        let states = self.symbol("vm_event_states")?.wrapping_add(place.offset);
+        let mut sums = vec![0u64; (place.size / 8) as usize];
+        for (_, offset) in self.per_cpu_offsets()? {
+            let raw = self.read_bytes(states.wrapping_add(offset), place.size)?;
+            for (sum, part) in sums.iter_mut().zip(raw.chunks_exact(8)) {
+                let part = part.try_into().map(u64::from_le_bytes).unwrap_or(0);
+                *sum = sum.wrapping_add(part);
+            }
+        }
+        let items = items(self, "enum vm_event_item")?;
+        let value = |(name, i): (String, usize)| Some((name, *sums.get(i)? as i64));
+        Ok(Counters(items.into_iter().filter_map(value).collect()))
     }
 }
 
