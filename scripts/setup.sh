@@ -19,8 +19,9 @@ BUILD_PACKAGES="gcc libc6-dev"
 
 # To boot kernels (qemu, busybox, e2fsprogs), build their modules (gcc-12,
 # make, binutils, libc6-dev for a static program), unpack them (xz-utils) and
-# convert their dumps (makedumpfile). setpriv and fallocate are in util-linux.
-LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux"
+# convert their dumps (makedumpfile), and for drgn, which judges the answers
+# (python3-venv). setpriv and fallocate are in util-linux.
+LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux python3-venv"
 
 # For `lab peers`: drgn comes from PyPI.
 PEERS_PACKAGES="python3 python3-venv"

@@ -94,6 +94,39 @@ impl Lab {
         &self.matrix
     }
 
+    /// The dumps that the tests stand on: those not made on demand only.
+    pub fn standard_dumps(&self) -> Vec<String> {
+        let boots = self.matrix.boots.iter().filter(|boot| !boot.on_demand);
+        boots
+            .flat_map(|boot| {
+                let formats = boot.formats.iter().map(|f| format!("{}.{}", boot.name, f.name()));
+                std::iter::once(boot.name.clone()).chain(formats)
+            })
+            .collect()
+    }
+
+    /// What drgn answers about a dump, as a JSON file (lab/peers/answers.py).
+    /// Asked once per dump and script; kept beside the dump.
+    pub fn answers(&self, dump: &LabDump) -> Result<PathBuf> {
+        let script = self.matrix.folder.join("peers/answers.py");
+        let text = fs::read(&script).map_err(LabError::io("read", &script))?;
+        let key = cache::key([text.as_slice()]);
+        let folder = dump.console.parent().unwrap_or(&dump.console);
+        let answers = folder.join(format!("drgn.{}.{key}.json", dump.format.name()));
+        let _lock = self.cache.lock(&format!("answers-{}", dump.name))?;
+        if !answers.is_file() {
+            let drgn = peers::drgn(&self.cache, &self.matrix)?;
+            let vmlinux = self.vmlinux(&dump.boot.kernel)?;
+            let scratch = self.cache.scratch()?;
+            let made = scratch.path().join("answers.json");
+            let mut command = Command::new(&drgn.path);
+            command.args(["-q", "-c"]).arg(&dump.files[0]).arg("-s").arg(&vmlinux.path);
+            host::run_to_file(command.arg(&script), &made)?;
+            publish(&made, &answers)?;
+        }
+        Ok(answers)
+    }
+
     /// A kernel, fetched if it is not in the cache.
     pub fn kernel(&self, name: &str) -> Result<Kernel> {
         kernel::prepare(&self.cache, &self.matrix, self.matrix.kernel(name)?)

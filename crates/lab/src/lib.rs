@@ -41,3 +41,8 @@ pub use peers::Peer;
 pub fn dump(name: &str) -> Result<LabDump> {
     Lab::open()?.dump(name)
 }
+
+/// What drgn answers about a dump, as a JSON file: see [`Lab::answers`].
+pub fn answers(dump: &LabDump) -> Result<std::path::PathBuf> {
+    Lab::open()?.answers(dump)
+}

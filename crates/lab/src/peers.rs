@@ -44,8 +44,8 @@ pub struct Peer {
 /// Sets up drgn and the programs of other suites.
 pub(crate) fn programs(cache: &Cache, matrix: &Matrix) -> Result<Vec<Peer>> {
     let file: PeersFile = read_toml(&matrix.folder.join("peers.toml"))?;
+    let mut peers = vec![drgn(cache, matrix)?];
     let _lock = cache.lock("peers")?;
-    let mut peers = vec![drgn(cache, &file.drgn)?];
     for program in &file.program {
         let (path, version) = program.prepare(cache, matrix)?;
         peers.push(Peer { name: program.name.clone(), version, path });
@@ -96,7 +96,10 @@ fn extract_vmlinux(package: &Path, release: &str, to: &Path) -> Result<()> {
     Err(LabError::Data { path: package.to_path_buf(), reason })
 }
 
-fn drgn(cache: &Cache, drgn: &Drgn) -> Result<Peer> {
+/// drgn, in a virtual environment of its own.
+pub(crate) fn drgn(cache: &Cache, matrix: &Matrix) -> Result<Peer> {
+    let PeersFile { drgn, .. } = read_toml(&matrix.folder.join("peers.toml"))?;
+    let _lock = cache.lock("drgn")?;
     let folder = cache.path(format!("peers/drgn-{}", drgn.version));
     let path = folder.join("bin/drgn");
     if !path.is_file() {
