@@ -21,6 +21,7 @@ mod access;
 mod alias;
 mod freelist;
 pub mod layout;
+pub mod object;
 mod usage;
 
 use rayon::prelude::*;
@@ -130,7 +131,7 @@ impl Kernel {
     }
 
     /// One more than the highest possible node number.
-    fn node_count(&self) -> Result<u64> {
+    pub(crate) fn node_count(&self) -> Result<u64> {
         match self.symbol("nr_node_ids") {
             Ok(addr) => Ok(u64::from(self.read_u32(addr)?).clamp(1, MOST_NODES)),
             Err(_) => Ok(1), // without NUMA
