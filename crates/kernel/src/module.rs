@@ -208,7 +208,9 @@ impl ModuleSymbols {
         let same = self.sorted[..after].iter().rev().take_while(|s| s.0 == start);
         let best = same.min_by_key(|s| {
             let alias = matches!(s.2.as_str(), "init_module" | "cleanup_module");
-            (alias, !s.1.is_ascii_uppercase())
+            // The linker's marks of a section's ends name no object.
+            let mark = s.2.starts_with("__start_") || s.2.starts_with("__stop_");
+            (alias || mark, !s.1.is_ascii_uppercase())
         })?;
         let next = self.sorted.get(after).map_or(start + 4096, |s| s.0);
         Some(SymbolAt {

@@ -26,6 +26,8 @@ layout! {
         nr_switches: u64 = "nr_switches",
         nr_iowait: i32 = "nr_iowait.counter",
         fair: Embedded = "cfs",
+        fair_tree: Embedded = "cfs.tasks_timeline",
+        rt_array: Embedded = "rt.active",
         rt_queues: Embedded = "rt.active.queue",
         dl_tree: Embedded = "dl.root",
     }
@@ -101,6 +103,12 @@ pub struct Runqueue {
     /// The CPU's idle task (address).
     #[serde(serialize_with = "hex")]
     pub idle: u64,
+    /// Address of the fair queue's tree (`cfs.tasks_timeline`).
+    #[serde(serialize_with = "hex")]
+    pub fair_tree: u64,
+    /// Address of the real-time queue (`rt.active`).
+    #[serde(serialize_with = "hex")]
+    pub rt_array: u64,
     /// Its clock when it was last updated, ns.
     pub clock_ns: u64,
     /// Tasks that run or want to.
@@ -164,6 +172,8 @@ impl Kernel {
             addr,
             current: layout.curr.read(self, addr)?,
             idle: layout.idle.read(self, addr)?,
+            fair_tree: queues.fair_tree.address(addr)?,
+            rt_array: queues.rt_array.address(addr)?,
             clock_ns: layout.clock.read(self, addr)?,
             nr_running: layout.nr_running.read(self, addr)?,
             nr_switches: queues.nr_switches.read(self, addr).ok(),

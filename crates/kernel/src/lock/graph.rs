@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
-use super::Wait;
+use super::{TaskRef, Wait};
 use crate::Kernel;
 use crate::error::Result;
 
@@ -15,9 +15,9 @@ use crate::error::Result;
 pub struct WaitGraph {
     /// Ordered by thread ID.
     pub waits: Vec<Wait>,
-    /// Deadlocks: tasks (addresses) each of which waits for the next, the last
-    /// for the first.
-    pub cycles: Vec<Vec<u64>>,
+    /// Deadlocks: tasks each of which waits for the next, the last for the
+    /// first.
+    pub cycles: Vec<Vec<TaskRef>>,
     #[serde(skip)]
     by_task: FxHashMap<u64, usize>,
 }
@@ -61,7 +61,7 @@ impl WaitGraph {
         self.wait_of(task)?.lock.owner.certain().map(|owner| owner.addr)
     }
 
-    fn find_cycles(&self) -> Vec<Vec<u64>> {
+    fn find_cycles(&self) -> Vec<Vec<TaskRef>> {
         let mut done = FxHashSet::default();
         let mut cycles = Vec::new();
         for wait in &self.waits {
@@ -74,7 +74,9 @@ impl WaitGraph {
             // A path that met itself has a cycle; one that met an older path
             // has none of its own.
             if let Some(start) = at.and_then(|task| path.iter().position(|p| *p == task)) {
-                cycles.push(path.split_off(start));
+                let tasks = path.split_off(start);
+                let waits = tasks.into_iter().filter_map(|task| self.wait_of(task));
+                cycles.push(waits.map(|wait| wait.waiter.clone()).collect());
             }
         }
         cycles
@@ -97,7 +99,7 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Lock, LockKind, Owner, TaskRef, WaitEvidence};
+    use super::super::{Lock, LockKind, Owner, WaitEvidence};
     use super::*;
 
     fn wait(waiter: u64, owner: Option<u64>) -> Wait {
@@ -119,6 +121,11 @@ mod tests {
         }
     }
 
+    fn cycles(graph: &WaitGraph) -> Vec<Vec<u64>> {
+        let addresses = |cycle: &Vec<TaskRef>| cycle.iter().map(|task| task.addr).collect();
+        graph.cycles.iter().map(addresses).collect()
+    }
+
     #[test]
     fn a_chain_ends_at_who_does_not_wait() {
         let graph = WaitGraph::new(vec![wait(1, Some(2)), wait(2, Some(3)), wait(4, None)]);
@@ -131,13 +138,13 @@ mod tests {
     #[test]
     fn two_locks_in_opposite_order_are_one_cycle() {
         let graph = WaitGraph::new(vec![wait(9, Some(1)), wait(1, Some(2)), wait(2, Some(1))]);
-        assert_eq!(graph.cycles, [[1, 2]]);
+        assert_eq!(cycles(&graph), [[1, 2]]);
         assert_eq!(graph.chain(9).len(), 3);
         assert_eq!(graph.waiters(0x1001).count(), 2);
     }
 
     #[test]
     fn a_task_may_wait_for_itself() {
-        assert_eq!(WaitGraph::new(vec![wait(1, Some(1))]).cycles, [[1]]);
+        assert_eq!(cycles(&WaitGraph::new(vec![wait(1, Some(1))])), [[1]]);
     }
 }

@@ -12,6 +12,7 @@ use crate::stack::hex;
 use crate::symbol::SymbolAt;
 
 mod graph;
+mod node;
 mod owner;
 mod waiter;
 
@@ -86,7 +87,7 @@ pub struct Lock {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bit_name: Option<String>,
     /// For futexes: the `struct mm_struct` that the address belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hex_option")]
     pub mm: Option<u64>,
     /// Who holds it.
     pub owner: Owner,
@@ -148,6 +149,13 @@ pub struct Wait {
     pub node: u64,
     /// What shows it.
     pub known_by: WaitEvidence,
+}
+
+fn hex_option<S: serde::Serializer>(value: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => hex(value, to),
+        None => to.serialize_none(),
+    }
 }
 
 impl Kernel {

@@ -13,13 +13,14 @@ use serde::Serialize;
 
 use super::{LockKind, TaskRef};
 use crate::error::Result;
+use crate::layout::Embedded;
 use crate::{Kernel, layout};
 
 layout! {
     /// `struct mutex`, include/linux/mutex_types.h
     pub struct MutexLayout for "mutex" {
         owner: u64 = "owner.counter" | "rtmutex.owner",
-        wait_list: crate::layout::Embedded = "wait_list",
+        wait_list: Embedded = "wait_list",
         first_waiter: u64 = "first_waiter",
     }
 }
@@ -29,7 +30,7 @@ layout! {
     pub struct RwSemaphoreLayout for "rw_semaphore" {
         count: u64 = "count.counter",
         owner: u64 = "owner.counter",
-        wait_list: crate::layout::Embedded = "wait_list",
+        wait_list: Embedded = "wait_list",
         first_waiter: u64 = "first_waiter",
     }
 }
@@ -39,7 +40,7 @@ layout! {
     pub struct SemaphoreLayout for "semaphore" {
         count: u32 = "count",
         last_holder: u64 = "last_holder",
-        wait_list: crate::layout::Embedded = "wait_list",
+        wait_list: Embedded = "wait_list",
         first_waiter: u64 = "first_waiter",
     }
 }

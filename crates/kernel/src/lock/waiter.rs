@@ -19,137 +19,18 @@
 //! `first_waiter`; there the lock is what `task_struct.blocked_on` or `blocker`
 //! says, or a word of the stack, if its first waiter is on the ring.
 
+use super::node::{
+    BlockedLayout, CompletionLayout, FutexLayout, MutexWaiterLayout, PercpuRwsemLayout,
+    PiStateLayout, RtMutexWaiterLayout, RwsemWaiterLayout, SemaphoreWaiterLayout, SwaitHeadLayout,
+    SwaitLayout, WaitBitLayout, WaitEntryLayout, WaitHeadLayout, WaitPageLayout,
+};
 use super::owner::{MutexLayout, RwSemaphoreLayout, SemaphoreLayout};
 use super::{Lock, LockKind, Mode, Owner, Wait, WaitEvidence};
+use crate::Kernel;
 use crate::error::Result;
-use crate::layout::{Embedded, Member};
+use crate::layout::Member;
 use crate::stack::Stack;
 use crate::task::{Task, TaskLayout};
-use crate::{Kernel, layout};
-
-layout! {
-    /// What `struct task_struct` notes of waits, include/linux/sched.h
-    pub struct BlockedLayout for "task_struct" {
-        pi_blocked_on: u64 = "pi_blocked_on",
-        blocked_on: u64 = "blocked_on",
-        blocker: u64 = "blocker",
-    }
-}
-
-layout! {
-    /// `struct mutex_waiter`; the others of kernel/locking begin alike
-    pub struct MutexWaiterLayout for "mutex_waiter" {
-        list: Embedded = "list",
-        task: u64 = "task",
-    }
-}
-
-layout! {
-    /// `struct rwsem_waiter`, kernel/locking/rwsem.c
-    pub struct RwsemWaiterLayout for "rwsem_waiter" {
-        list: Embedded = "list",
-        task: u64 = "task",
-        kind: u32 = "type",
-    }
-}
-
-layout! {
-    /// `struct semaphore_waiter`, kernel/locking/semaphore.c
-    pub struct SemaphoreWaiterLayout for "semaphore_waiter" {
-        list: Embedded = "list",
-        task: u64 = "task",
-    }
-}
-
-layout! {
-    /// `struct rt_mutex_waiter`, kernel/locking/rtmutex_common.h
-    pub struct RtMutexWaiterLayout for "rt_mutex_waiter" {
-        lock: u64 = "lock",
-        task: u64 = "task",
-    }
-}
-
-layout! {
-    /// `struct swait_queue`, include/linux/swait.h
-    pub struct SwaitLayout for "swait_queue" {
-        task: u64 = "task",
-        node: Embedded = "task_list",
-    }
-}
-
-layout! {
-    /// `struct swait_queue_head`, include/linux/swait.h
-    pub struct SwaitHeadLayout for "swait_queue_head" {
-        list: Embedded = "task_list",
-    }
-}
-
-layout! {
-    /// `struct completion`, include/linux/completion.h
-    pub struct CompletionLayout for "completion" {
-        wait: Embedded = "wait",
-    }
-}
-
-layout! {
-    /// `struct wait_queue_entry`, include/linux/wait.h
-    pub struct WaitEntryLayout for "wait_queue_entry" {
-        private: u64 = "private",
-        func: u64 = "func",
-        node: Embedded = "entry",
-    }
-}
-
-layout! {
-    /// `struct wait_queue_head`, include/linux/wait.h
-    pub struct WaitHeadLayout for "wait_queue_head" {
-        list: Embedded = "head",
-    }
-}
-
-layout! {
-    /// `struct wait_page_queue`, include/linux/pagemap.h
-    pub struct WaitPageLayout for "wait_page_queue" {
-        folio: u64 = "folio" | "page",
-        bit: i32 = "bit_nr",
-        wait: Embedded = "wait",
-    }
-}
-
-layout! {
-    /// `struct wait_bit_queue_entry`, include/linux/wait_bit.h
-    pub struct WaitBitLayout for "wait_bit_queue_entry" {
-        word: u64 = "key.flags",
-        bit: i32 = "key.bit_nr",
-        entry: Embedded = "wq_entry",
-    }
-}
-
-layout! {
-    /// `struct percpu_rw_semaphore`, include/linux/percpu-rwsem.h
-    pub struct PercpuRwsemLayout for "percpu_rw_semaphore" {
-        waiters: Embedded = "waiters",
-    }
-}
-
-layout! {
-    /// `struct futex_q`, kernel/futex/futex.h
-    pub struct FutexLayout for "futex_q" {
-        task: u64 = "task",
-        lock_ptr: u64 = "lock_ptr",
-        context: u64 = "key.both.ptr",
-        word: u64 = "key.both.word",
-        offset: u32 = "key.both.offset",
-        pi_state: u64 = "pi_state",
-    }
-}
-
-layout! {
-    /// `struct futex_pi_state`, kernel/futex/futex.h
-    pub struct PiStateLayout for "futex_pi_state" {
-        owner: u64 = "owner",
-    }
-}
 
 /// `FUT_OFF_INODE` (include/linux/futex.h): the key names a file, not a
 /// process; the two low bits of the offset are flags.
@@ -207,7 +88,8 @@ impl<'a> Search<'a> {
         let sp = kernel.layout::<TaskLayout>()?.thread_sp.read(kernel, task.addr)? & !7;
         let base = sp.clamp(range.start, range.end);
         let bytes = kernel.read_bytes(base, range.end - base)?;
-        let words = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk());
+        let words = words.map(|word| u64::from_le_bytes(*word));
         Ok(Search { kernel, task, stack, base, words: words.collect() })
     }
 
