@@ -16,6 +16,7 @@ layout! {
         parent: u64 = "parent",
         device_type: u64 = "type",
         driver: u64 = "driver",
+        bus: u64 = "bus",
     }
 }
 

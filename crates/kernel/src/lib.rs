@@ -52,6 +52,7 @@ pub mod taint;
 pub mod task;
 pub mod user;
 pub mod vfs;
+pub mod virtio;
 pub mod vmstat;
 pub mod xarray;
 

@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
 use crate::stack::{hex, hex_option};
+use crate::virtio::Virtqueue;
 use crate::{Kernel, layout};
 
 layout! {
@@ -123,6 +124,9 @@ pub struct Disk {
     pub completed: Option<Completed>,
     /// Requests that are neither free nor completed, oldest first.
     pub requests: Vec<Request>,
+    /// Queues of the virtio device behind it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub virtqueues: Vec<Virtqueue>,
     /// Its partitions.
     pub partitions: Vec<Partition>,
     /// What could not be read.
@@ -144,6 +148,7 @@ impl Kernel {
     /// The disks.
     pub fn disks(&self) -> Result<Disks> {
         let parts = Parts::of(self)?;
+        let now = self.clock().ok().map(|clock| clock.monotonic_ns);
         let mut gaps = Gaps::default();
         let mut list: Vec<Disk> = Vec::new();
         let mut partitions = Vec::new();
@@ -152,7 +157,7 @@ impl Kernel {
                 partitions.push(found);
                 continue;
             }
-            match self.read_disk(&parts, found.device, found.disk) {
+            match self.read_disk(&parts, found.device, found.disk, now) {
                 Ok(disk) => list.push(disk),
                 Err(e) => gaps.add("a disk", &e),
             }
@@ -169,7 +174,7 @@ impl Kernel {
         Ok(Disks { list, gaps })
     }
 
-    fn read_disk(&self, parts: &Parts, device: u64, addr: u64) -> Result<Disk> {
+    fn read_disk(&self, parts: &Parts, device: u64, addr: u64, now: Option<i64>) -> Result<Disk> {
         let layout = self.layout::<GendiskLayout>()?;
         let part0 = parts.of_device(device)?;
         let mut gaps = Gaps::default();
@@ -184,7 +189,7 @@ impl Kernel {
             match self.is_multi_queue(queue) {
                 Ok(true) => {
                     scheduler = gaps.keep("scheduler", self.scheduler(queue));
-                    requests = self.requests(queue, &mut gaps);
+                    requests = self.requests(queue, now, &mut gaps);
                     // A hole among the requests would make the count a lie.
                     if gaps.is_empty() {
                         in_flight = Some(request::in_flight(&requests));
@@ -208,6 +213,9 @@ impl Kernel {
             in_flight,
             completed,
             requests,
+            virtqueues: gaps
+                .keep("virtio queues", self.parent_virtqueues(device))
+                .unwrap_or_default(),
             partitions: Vec::new(),
             gaps,
         })

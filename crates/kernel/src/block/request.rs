@@ -146,6 +146,9 @@ pub struct Request {
     pub start_ns: Option<u64>,
     /// When the driver got it, ns of the monotonic clock; `None`: not kept.
     pub issued_ns: Option<u64>,
+    /// How old it was when the kernel died, in ns (negative ages of requests
+    /// made after the last tick count as 0); `None`: not known.
+    pub age_ns: Option<u64>,
     /// When it times out, in jiffies (set when the driver gets it).
     pub deadline_jiffies: u64,
     /// Its time limit in jiffies.
@@ -182,8 +185,9 @@ impl Kernel {
         }
     }
 
-    /// The queue's requests that are not free, oldest first.
-    pub(super) fn requests(&self, queue: u64, gaps: &mut Gaps) -> Vec<Request> {
+    /// The queue's requests that are not free, oldest first. `now` is the
+    /// monotonic clock at death, in ns.
+    pub(super) fn requests(&self, queue: u64, now: Option<i64>, gaps: &mut Gaps) -> Vec<Request> {
         let mut found = Vec::new();
         let mut seen = FxHashSet::default();
         let hw_queues = gaps.keep("hardware queues", self.hw_queues(queue)).unwrap_or_default();
@@ -191,6 +195,9 @@ impl Kernel {
             if let Err(e) = self.hw_queue_requests(queue, hctx, &mut seen, &mut found, gaps) {
                 gaps.add("requests", &e);
             }
+        }
+        for request in &mut found {
+            request.age_ns = now.zip(request.start_ns).map(|(now, start)| age(now, start));
         }
         found.sort_by_key(|r| (r.start_ns.unwrap_or(u64::MAX), r.addr));
         found
@@ -301,6 +308,7 @@ impl Kernel {
             sector: layout.sector.read(self, addr)?,
             bytes: layout.data_len.read(self, addr)?,
             start_ns: layout.start_time_ns.read_if_exists(self, addr)?.and_then(kept),
+            age_ns: None,
             issued_ns: layout.io_start_time_ns.read_if_exists(self, addr)?.and_then(kept),
             deadline_jiffies: layout.deadline.read(self, addr)?,
             timeout_jiffies: layout.timeout.read(self, addr)?,
@@ -317,6 +325,11 @@ impl Kernel {
         });
         named.unwrap_or_else(|| format!("operation {op}"))
     }
+}
+
+/// The clock is as old as the last tick: a younger request is 0 ns old.
+fn age(now: i64, start: u64) -> u64 {
+    u64::try_from(now).unwrap_or(0).saturating_sub(start)
 }
 
 fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> {
@@ -339,6 +352,7 @@ mod tests {
             bytes: 512,
             start_ns: None,
             issued_ns: None,
+            age_ns: None,
             deadline_jiffies: 0,
             timeout_jiffies: 0,
         }
@@ -355,6 +369,13 @@ mod tests {
         ];
         let counts = in_flight(&all);
         assert_eq!((counts.reads, counts.writes, counts.total()), (1, 2, 3));
+    }
+
+    #[test]
+    fn ages_never_wrap() {
+        assert_eq!(age(5_000, 2_000), 3_000);
+        assert_eq!(age(2_000, 5_000), 0);
+        assert_eq!(age(-1, 5_000), 0);
     }
 
     #[test]

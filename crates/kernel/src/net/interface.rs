@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
 use crate::stack::hex;
+use crate::task::Task;
+use crate::vfs::NsproxyLayout;
+use crate::virtio::Virtqueue;
 use crate::{Kernel, layout};
 
 layout! {
@@ -216,6 +219,9 @@ pub struct NetInterface {
     pub qdisc: Option<String>,
     /// Its transmit queues.
     pub tx_queues: Vec<TxQueue>,
+    /// Queues of the virtio device behind it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub virtqueues: Vec<Virtqueue>,
     /// What the core dropped.
     pub dropped: Option<Dropped>,
     /// What could not be read.
@@ -253,6 +259,12 @@ impl Kernel {
         Ok(NetInterfaces { list, gaps })
     }
 
+    /// Address of the `struct net` that `task` lives in.
+    pub fn net_namespace(&self, task: &Task) -> Result<u64> {
+        let namespaces = self.namespaces(task.addr)?;
+        self.layout::<NsproxyLayout>()?.net_ns.read(self, namespaces)
+    }
+
     /// The `struct net`s: the first one, then the others.
     fn net_namespaces(&self, gaps: &mut Gaps) -> Result<Vec<u64>> {
         let init = self.symbol("init_net")?;
@@ -286,7 +298,8 @@ impl Kernel {
             }
         }
         let device = layout.device.address(addr);
-        let driver = device.and_then(|device| self.device_driver(device));
+        let driver = device.clone().and_then(|device| self.device_driver(device));
+        let virtqueues = device.and_then(|device| self.parent_virtqueues(device));
         let ops = gaps.keep("operations", layout.ops.read(self, addr));
         let qdisc = layout.qdisc.read(self, addr).and_then(|qdisc| self.qdisc_name(qdisc));
         let tx = layout.tx.read(self, addr).and_then(|array| {
@@ -311,6 +324,7 @@ impl Kernel {
             operations: ops.and_then(|ops| self.symbol_at(ops)).map(|s| s.name),
             qdisc: gaps.keep("queueing discipline", qdisc),
             tx_queues: gaps.keep("transmit queues", tx).unwrap_or_default(),
+            virtqueues: gaps.keep("virtio queues", virtqueues).unwrap_or_default(),
             dropped: gaps.keep("dropped packets", self.dropped(layout, addr)),
             gaps,
         }

@@ -10,7 +10,7 @@ mod mount;
 mod path;
 
 pub use file::{FileKind, FileLayout, OpenFile, TaskFiles};
-pub use mount::{Mount, Mounts};
+pub use mount::{Mount, Mounts, NsproxyLayout};
 
 use crate::layout;
 use crate::layout::{CString, Embedded};
