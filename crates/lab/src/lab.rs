@@ -295,12 +295,8 @@ impl Lab {
                         expect: scenario.expect.clone(),
                     };
                     finish(&staged, &facts)?;
-                    host::note(&format!(
-                        "{}: dead after {:.1} s ({})",
-                        boot.name,
-                        facts.boot_seconds,
-                        facts.console.panic.as_deref().unwrap_or("alive"),
-                    ));
+                    let end = facts.console.panic.as_deref().unwrap_or("dumped alive");
+                    host::note(&format!("{}: {:.1} s, {end}", boot.name, facts.boot_seconds));
                     return publish(&staged, folder);
                 }
                 Err(error) if attempt < ATTEMPTS => {
