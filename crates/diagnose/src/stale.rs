@@ -1,0 +1,245 @@
+//! Objects of the slab allocator that a bad pointer came out of.
+//!
+//! SLUB keeps the link to the next free object inside each free object, at
+//! `kmem_cache.offset`. With CONFIG_SLAB_FREELIST_HARDENED it is scrambled:
+//! link ^ `kmem_cache.random` ^ byte-swapped address of the link (mm/slub.c,
+//! freelist_ptr_encode; since v5.7, 1ad53d9fa3f6). Code that uses an object
+//! after its free reads that scrambled word as a pointer. When the bad
+//! pointer, unscrambled, is a free neighbour (or the list's end), the object
+//! that it came out of was free: no other story makes such a value.
+
+use kmortem_kernel::instruction::register_named;
+use kmortem_kernel::layout::{CString, Embedded};
+use kmortem_kernel::{Kernel, layout};
+
+use crate::case::Crashed;
+use crate::exception::Exception;
+
+layout! {
+    /// `struct kmem_cache`, mm/slab.h (include/linux/slub_def.h until v6.7)
+    struct CacheLayout for "kmem_cache" {
+        list: Embedded = "list",
+        name: CString = "name",
+        bytes: u32 = "size",
+        object_size: u32 = "object_size",
+        free_pointer: u32 = "offset",
+        random: u64 = "random",
+    }
+}
+
+layout! {
+    /// What `struct slab` (`struct page` until v5.17) says of its cache.
+    struct SlabOwnerLayout for "slab" {
+        slab_cache: u64 = "slab_cache",
+    }
+}
+
+layout! {
+    /// `struct page` as a slab, and as the tail of a compound page.
+    struct PageOwnerLayout for "page" {
+        slab_cache: u64 = "slab_cache",
+        compound_head: u64 = "compound_head" | "compound_info",
+    }
+}
+
+/// A slab object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SlabObject {
+    cache_addr: u64,
+    cache: String,
+    object: u64,
+    slab: u64,
+    size: u64,
+    object_size: u64,
+}
+
+/// The freed object that a bad pointer was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// Its cache.
+    pub cache: String,
+    /// Its address.
+    pub object: u64,
+    /// Where in it the pointer was.
+    pub offset: u64,
+    /// The pointer, unscrambled: the next free object, 0 at the list's end.
+    link: u64,
+}
+
+impl Stale {
+    /// As the source of a pointer: "a freed object ...".
+    pub fn describe(&self) -> String {
+        format!(
+            "an object of the slab cache {} that had been freed: at offset {:#x} stands the \
+             allocator's link",
+            self.cache, self.offset
+        )
+    }
+
+    /// As evidence.
+    pub fn proof(&self) -> String {
+        let link = match self.link {
+            0 => "the end of the free list".to_owned(),
+            link => format!("the free object {link:#x}"),
+        };
+        format!(
+            "{} object {:#x}: the word at +{:#x}, unscrambled, is {link}",
+            self.cache, self.object, self.offset
+        )
+    }
+}
+
+/// What the slab allocator was at when its own check fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheAtFault {
+    /// The cache's name.
+    pub name: String,
+    /// The object.
+    pub object: u64,
+    /// Whether the object is the very one that heads the free list.
+    pub double_free: bool,
+    /// As evidence.
+    pub proof: String,
+}
+
+/// Looks for a free object that holds `pointer` where SLUB keeps its link,
+/// among what registers and the nearest stack words point to.
+pub fn find_stale(
+    kernel: &Kernel,
+    crashed: &Crashed,
+    exception: &Exception,
+    pointer: u64,
+) -> Option<Stale> {
+    let caches = kernel.layout::<CacheLayout>().ok()?;
+    candidates(kernel, crashed, exception).into_iter().find_map(|word| {
+        let found = object_at(kernel, word)?;
+        let offset = u64::from(caches.free_pointer.read(kernel, found.cache_addr).ok()?);
+        let at = found.object.checked_add(offset)?;
+        if kernel.read_u64(at).ok()? != pointer {
+            return None;
+        }
+        let random = caches.random.read(kernel, found.cache_addr).unwrap_or(0);
+        let link = unscramble(pointer, random, at);
+        let in_slab = link >= found.slab
+            && link < found.slab + (1 << 20)
+            && (link - found.slab) % found.size == 0;
+        (link == 0 || in_slab).then(|| Stale {
+            cache: found.cache,
+            object: found.object,
+            offset,
+            link,
+        })
+    })
+}
+
+/// The cache and object that registers point to in frame `trap`, a function of
+/// the allocator.
+pub fn cache_on_stack(
+    kernel: Option<&Kernel>,
+    crashed: &Crashed,
+    trap: usize,
+) -> Option<CacheAtFault> {
+    let kernel = kernel?;
+    let exception = crashed.exceptions.iter().find(|e| e.frame == trap)?;
+    let words = candidates(kernel, crashed, exception);
+    let caches = kernel.layout::<CacheLayout>().ok()?;
+    let found = words.iter().find_map(|word| {
+        let found = object_at(kernel, *word)?;
+        // The allocator handles the object's start, and has its cache at hand.
+        (found.object == *word && words.contains(&found.cache_addr)).then_some(found)
+    })?;
+    let offset = u64::from(caches.free_pointer.read(kernel, found.cache_addr).ok()?);
+    let random = caches.random.read(kernel, found.cache_addr).unwrap_or(0);
+    let at = found.object.checked_add(offset)?;
+    let link = unscramble(kernel.read_u64(at).ok()?, random, at);
+    let free = link == 0
+        || (link >= found.slab
+            && link < found.slab + (1 << 20)
+            && (link - found.slab) % found.size == 0);
+    let state = if free { "its free-list link is set: it is free" } else { "in use" };
+    Some(CacheAtFault {
+        proof: format!(
+            "{} object {:#x} ({} bytes): {state}",
+            found.cache, found.object, found.object_size
+        ),
+        name: found.cache,
+        object: found.object,
+        double_free: free,
+    })
+}
+
+fn unscramble(word: u64, random: u64, at: u64) -> u64 {
+    if random == 0 { word } else { word ^ random ^ at.swap_bytes() }
+}
+
+/// Words that may be pointers to objects: registers, then the stack up to the
+/// third caller.
+fn candidates(kernel: &Kernel, crashed: &Crashed, exception: &Exception) -> Vec<u64> {
+    let Some(map) = kernel.space().direct_map() else { return Vec::new() };
+    let names = [
+        "rbx", "rbp", "r12", "r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "rax", "r8", "r9",
+        "r10", "r11",
+    ];
+    let registers =
+        names.iter().filter_map(|n| exception.registers.get(register_named(n)?));
+    let start = exception.registers.sp();
+    let last = crashed.stack.frames.get(exception.frame + 3).or(crashed.stack.frames.last());
+    let end = last.map_or(start, |f| f.sp).min(start.saturating_add(1024));
+    let stack = (start..end).step_by(8).filter_map(|at| kernel.read_u64(at).ok());
+    let mut words: Vec<u64> = Vec::new();
+    for word in registers.chain(stack) {
+        if map.contains(&word) && !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
+}
+
+/// The slab object that contains `addr`.
+fn object_at(kernel: &Kernel, addr: u64) -> Option<SlabObject> {
+    let page_layout = kernel.layout::<PageOwnerLayout>().ok()?;
+    let phys = kernel.space().translate(addr).ok()?;
+    let mut page = kernel.page_of(phys).ok()?;
+    let head = page_layout.compound_head.read(kernel, page).ok()?;
+    if head & 1 == 1 {
+        page = head & !1;
+    }
+    let cache_addr = match kernel.layout::<SlabOwnerLayout>() {
+        Ok(slab) => slab.slab_cache.read(kernel, page).ok()?,
+        Err(_) => page_layout.slab_cache.read(kernel, page).ok()?,
+    };
+    // What is no slab has other things in that word: it must be a cache.
+    let caches = kernel.layout::<CacheLayout>().ok()?;
+    let head = kernel.symbol("slab_caches").ok()?;
+    let known = kernel
+        .list(head, caches.list.offset().ok()?, "the slab caches")
+        .map_while(Result::ok)
+        .any(|c| c == cache_addr);
+    if !known {
+        return None;
+    }
+    let size = u64::from(caches.bytes.read(kernel, cache_addr).ok()?);
+    let slab = kernel.page_address(page).ok()?;
+    let index = addr.checked_sub(slab)?.checked_div(size)?;
+    Some(SlabObject {
+        cache_addr,
+        cache: caches.name.read(kernel, cache_addr).ok()?,
+        object: slab + index * size,
+        slab,
+        size,
+        object_size: u64::from(caches.object_size.read(kernel, cache_addr).ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrambled_link_comes_back() {
+        let (at, random, link) = (0xffff_8880_0123_4560, 0x1234_5678_9abc_def0, 0xffff_8880_0123_4600);
+        let word = link ^ random ^ u64::swap_bytes(at);
+        assert_eq!(unscramble(word, random, at), link);
+        assert_eq!(unscramble(link, 0, at), link);
+    }
+}
