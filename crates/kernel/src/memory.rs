@@ -159,8 +159,8 @@ pub struct HugePages {
 }
 
 impl Kernel {
-    /// Memory of the whole machine. Fails only where neither its size nor its
-    /// nodes can be read.
+    /// Memory of the whole machine. Fails only where its size or the counters of
+    /// its nodes can't be read; whatever else can't is told in `gaps`.
     pub fn memory(&self) -> Result<Memory> {
         let nodes = self.nodes()?;
         let total = self.symbol("_totalram_pages").or_else(|_| self.symbol("totalram_pages"))?;

@@ -74,11 +74,16 @@ pub struct SlabCache {
     /// `SLAB_*` flags.
     #[serde(serialize_with = "hex")]
     pub flags: u64,
-    /// What could not be read, and why.
+    /// What could not be read, and why: the counts lack it.
     pub gaps: Gaps,
 }
 
 impl SlabCache {
+    /// Whether all of it could be read, so that the counts are exact.
+    pub fn is_exact(&self) -> bool {
+        self.gaps.is_empty()
+    }
+
     /// Whether a cache of that name is counted here.
     pub fn is_named(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().flatten().any(|alias| alias == name)

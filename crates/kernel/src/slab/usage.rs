@@ -42,7 +42,7 @@ impl CacheReader<'_> {
         let page_size = self.kernel.image().page_size();
         let mut cache = SlabCache {
             addr: self.addr,
-            name: self.field("name", &layout.name).unwrap_or_default(),
+            name: self.field("name", &layout.name).unwrap_or_else(|| "<unreadable>".into()),
             aliases: None,
             object_size: self.field("object size", &layout.object_size).unwrap_or(0),
             size: self.field("size", &layout.bytes).unwrap_or(0),
