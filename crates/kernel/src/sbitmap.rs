@@ -27,7 +27,7 @@ layout! {
 }
 
 /// More bits than any user of them asks for.
-const LARGEST: u32 = 1 << 24;
+const LARGEST: u32 = 1 << 20;
 
 impl Kernel {
     /// Numbers of the bits in use in the `struct sbitmap` at `addr`, ascending.

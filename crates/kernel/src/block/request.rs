@@ -92,8 +92,8 @@ layout! {
     }
 }
 
-/// More than any hardware has queues.
-const MOST_QUEUES: u32 = 1 << 16;
+/// A queue per CPU at most; NR_CPUS is 8192 in the largest kernels.
+const MOST_QUEUES: u32 = 1 << 14;
 /// `REQ_OP_MASK`: the operation's part of `cmd_flags`.
 const OP_MASK: u32 = 0xff;
 
