@@ -24,8 +24,8 @@ use crate::peers::{self, Peer};
 pub(crate) const LAB_VERSION: &str = "2";
 
 /// A guest that dies in another way than meant (a watchdog fires early on a
-/// busy host) is booted once more.
-const ATTEMPTS: u32 = 2;
+/// busy host), or does not come up, is booted again.
+const ATTEMPTS: u32 = 3;
 
 /// The lab: a matrix and a cache.
 #[derive(Debug)]
@@ -302,7 +302,7 @@ impl Lab {
                 Err(error) if attempt < ATTEMPTS => {
                     let text = error.to_string();
                     let reason = text.split(';').next().unwrap_or_default();
-                    host::note(&format!("once more: {reason}"));
+                    host::note(&format!("again: {reason}"));
                     attempt += 1;
                 }
                 Err(error) => return Err(error),

@@ -6,7 +6,9 @@ use crate::matrix::Expect;
 
 /// The kernel's last line of a panic.
 pub(crate) const PANIC_END: &str = "---[ end Kernel panic";
-/// Its first line of a panic, up to the reason.
+/// What lab/guest/init says when the machine stands.
+pub(crate) const READY: &str = "LAB-READY";
+/// The kernel's first line of a panic, up to the reason.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// Facts the console prints, for comparison with what a reader finds in the dump.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::error::LabError;
 use crate::format::Format;
-use crate::guest::console::{self, PANIC, PANIC_END};
+use crate::guest::console::{self, PANIC, PANIC_END, READY};
 use crate::guest::monitor::Monitor;
 use crate::host;
 use crate::matrix::{Boot, Expect};
@@ -25,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 const QUIET: Duration = Duration::from_secs(10);
 const MONITOR_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
+/// A guest that is silent for so long before it is ready is stuck: 7.x sometimes
+/// loses its timer under TCG while it starts its second CPU.
+const STUCK: Duration = Duration::from_secs(60);
 /// A live guest is dumped in the midst of its work.
 const LIVE_WORK: Duration = Duration::from_secs(4);
 const DISK_MB: u64 = 64;
@@ -124,8 +127,12 @@ impl Machine<'_> {
             if text.len() != last_said.0 {
                 last_said = (text.len(), Instant::now());
             }
-            if text.contains(PANIC) && last_said.1.elapsed() > QUIET {
+            let silence = last_said.1.elapsed();
+            if text.contains(PANIC) && silence > QUIET {
                 return Ok(());
+            }
+            if !text.contains(READY) && silence > STUCK {
+                return Err("stuck while it boots".to_owned());
             }
             for request in console::parse_requests(&text).into_iter().skip(answered) {
                 answered += 1;
