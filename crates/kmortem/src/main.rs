@@ -8,6 +8,7 @@
 mod error;
 mod info;
 mod panic;
+mod report;
 mod run;
 
 use std::io;
@@ -32,6 +33,7 @@ understood, 101 a bug in kmortem.";
 
 #[derive(Subcommand)]
 enum Command {
+    Report(report::ReportArgs),
     Info(info::InfoArgs),
     Run(run::RunArgs),
 }
@@ -47,6 +49,7 @@ struct Dump {
 fn main() -> ExitCode {
     panic::install_hook();
     let done = match Cli::parse().command {
+        Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Run(args) => run::run(&args),
     };

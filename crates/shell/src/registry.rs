@@ -39,7 +39,9 @@ pub const COMMANDS: &[&Command] = &[
     &commands::log::COMMAND,
     &commands::module::COMMAND,
     &commands::mount::COMMAND,
+    &commands::net::COMMAND,
     &commands::ps::COMMAND,
+    &commands::runq::COMMAND,
     &commands::set::COMMAND,
     &commands::sys::COMMAND,
 ];
@@ -47,9 +49,9 @@ pub const COMMANDS: &[&Command] = &[
 /// Commands of crash 9 that are not there yet.
 const LATER: &[&str] = &[
     "*", "alias", "ascii", "bpf", "btop", "dis", "eval", "exit", "extend", "fuser", "gdb", "ipcs",
-    "irq", "list", "mach", "net", "p", "pte", "ptob", "ptov", "q", "rd", "repeat", "runq",
-    "rustfilt", "sbitmapq", "search", "sig", "struct", "swap", "sym", "task", "timer", "tree",
-    "union", "vm", "vtop", "waitq", "whatis", "wr",
+    "irq", "list", "mach", "p", "pte", "ptob", "ptov", "q", "rd", "repeat", "rustfilt", "sbitmapq",
+    "search", "sig", "struct", "swap", "sym", "task", "timer", "tree", "union", "vm", "vtop",
+    "waitq", "whatis", "wr",
 ];
 
 /// The command `name`.

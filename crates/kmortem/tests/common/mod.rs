@@ -1,24 +1,27 @@
-//! Shared by the tests that stand on the lab's dumps.
+//! Runs the built binary.
 
-use std::sync::Mutex;
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
 
-use kmortem_lab::{Lab, LabDump};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
 
-/// Runs `check` on every standard dump of the lab, and fails with the names of
-/// all dumps that did not pass and why.
-pub fn for_each_standard_dump(check: impl Fn(&LabDump) -> Result<(), String> + Sync) {
-    let lab = Lab::open().unwrap();
-    let names = lab.standard_dumps();
-    assert!(!names.is_empty(), "the lab has no dumps");
-    let failed = Mutex::new(Vec::new());
-    names.clone().into_par_iter().for_each(|name| {
-        let result = lab.dump(&name).map_err(|e| e.to_string()).and_then(|dump| check(&dump));
-        if let Err(why) = result {
-            failed.lock().unwrap().push(format!("{name}:\n    {why}"));
-        }
-    });
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort();
-    assert!(failed.is_empty(), "{} of {} dumps:\n{}", failed.len(), names.len(), failed.join("\n"));
+/// Runs `kmortem` with `args`.
+pub(crate) fn kmortem<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Done {
+    let output = Command::new(env!("CARGO_BIN_EXE_kmortem"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Done {
+        // No code: killed by a signal, which no test expects.
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::stack::{Stack, StackStart};
+use kmortem_kernel::stack::Stack;
 use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
 use serde::Serialize;
 
-use super::stack_text::{Radix, Style, render};
+use super::stack_text::{Radix, Style, address, render, render_raw};
 use super::{failed, task_header, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
@@ -64,10 +64,6 @@ was not found by the kernel's own unwind rules says so at the end of its line.",
 pub(super) struct TaskStack<'a> {
     task: &'a Task,
     stack: Stack,
-    /// `thread.sp` of a task that was not running: where crash sees the first
-    /// frame.
-    #[serde(skip)]
-    switched_sp: Option<u64>,
 }
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
@@ -154,7 +150,7 @@ pub(super) fn show(
             }
             task_header::render(out, row.task)?;
             let words = if args.has('f') { Some(frame_words(kernel, row)) } else { None };
-            render(out, &row.stack, row.switched_sp, words.as_deref(), style)?;
+            render(out, &row.stack, words.as_deref(), style)?;
         }
     }
     Ok(())
@@ -163,14 +159,7 @@ pub(super) fn show(
 /// The stacks of many tasks at once, in the order of the tasks.
 fn stacks_of<'t>(kernel: &Kernel, tasks: &[&'t Task]) -> Vec<TaskStack<'t>> {
     use rayon::prelude::*;
-    let one = |task: &'t Task| {
-        let stack = kernel.stack(task);
-        let switched_sp = match stack.start {
-            StackStart::Switched => switched_sp(kernel, task),
-            _ => None,
-        };
-        TaskStack { task, stack, switched_sp }
-    };
+    let one = |task: &'t Task| TaskStack { task, stack: kernel.stack(task) };
     match tasks {
         // Threads cost more than one stack does.
         [task] => vec![one(task)],
@@ -195,13 +184,9 @@ fn goes_through(row: &TaskStack<'_>, function: &str) -> bool {
 /// address, which belong to the caller. `None` where they can't be read.
 fn frame_words(kernel: &Kernel, row: &TaskStack<'_>) -> Vec<(u64, Option<Vec<u64>>)> {
     let frames = &row.stack.frames;
-    let start = |i: usize| match (i, row.switched_sp) {
-        (0, Some(sp)) => sp,
-        _ => frames[i].at,
-    };
     (0..frames.len())
         .map(|i| {
-            let from = start(i) + 8;
+            let from = address(&row.stack, i).unwrap_or(0).wrapping_add(8);
             let next = frames.get(i + 1).map(|f| f.at + 8);
             // A frame on another stack, or the last one, has no end to show.
             let to = next.filter(|to| *to >= from && to - from <= 1 << 16).unwrap_or(from);
@@ -223,27 +208,37 @@ struct RawStack<'a> {
     /// Address of the first word.
     #[serde(serialize_with = "kmortem_kernel::stack::hex")]
     from: u64,
+    /// `symbol+offset` where a word is an address in the kernel's image or a
+    /// module, else the word in hexadecimal.
     words: Vec<String>,
 }
 
 /// The memory of whole stacks, two words a line.
 fn show_raw(kernel: &Kernel, chosen: &[&Task], out: &mut Output<'_>) -> Result<(), CommandError> {
     for (i, task) in chosen.iter().enumerate() {
-        let range = kernel.stack_range(task).map_err(failed(COMMAND.name))?;
-        let words = read_words(kernel, range.start, range.end);
+        let from = kernel.stack_range(task).map_err(failed(COMMAND.name))?;
+        let Some(words) = read_words(kernel, from.start, from.end) else {
+            out.note(format_args!("the stack at {:#x} can't be read", from.start))?;
+            continue;
+        };
+        let words: Vec<String> = words.iter().map(|word| named(kernel, *word)).collect();
         if out.is_json() {
-            let words = words.unwrap_or_default().iter().map(|w| format!("{w:#x}")).collect();
-            out.row(&RawStack { task, from: range.start, words })?;
+            out.row(&RawStack { task, from: from.start, words })?;
             continue;
         }
         if i > 0 {
             writeln!(out)?;
         }
         task_header::render(out, task)?;
-        match words {
-            Some(words) => super::stack_text::render_raw(out, range.start, &words)?,
-            None => out.note(format_args!("the stack at {:#x} can't be read", range.start))?,
-        }
+        render_raw(out, from.start, &words)?;
     }
     Ok(())
+}
+
+fn named(kernel: &Kernel, word: u64) -> String {
+    match kernel.symbol_at(word) {
+        Some(symbol) if symbol.offset == 0 => symbol.name,
+        Some(symbol) => format!("{}+{}", symbol.name, symbol.offset),
+        None => format!("{word:016x}"),
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) const COMMAND: Command = Command {
         Opt::later('v'),
     ],
     details: "\
+Idle loop devices and RAM disks are left out of the text.
 A request is in flight from when the driver got it until it completed it. JSON
 has the requests themselves, with their age.",
     examples: &[("-d", "all disks"), ("-D", "disks that have something to do")],
@@ -39,11 +40,20 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let disks = session.kernel().disks().map_err(failed(COMMAND.name))?;
     let busy = |disk: &&Disk| !args.has('D') || disk.in_flight.is_none_or(|n| n.total() > 0);
     let list: Vec<&Disk> = disks.list.iter().filter(busy).collect();
-    match out.is_json() {
-        true => out.rows(list.iter().copied())?,
-        false => render(out, &list)?,
+    if out.is_json() {
+        out.rows(list.iter().copied())?;
+    } else {
+        let shown: Vec<&Disk> =
+            list.iter().copied().filter(|disk| !is_idle_stand_in(disk)).collect();
+        render(out, &shown)?;
     }
     super::note_gaps(out, list.iter().map(|disk| &disk.gaps).chain([&disks.gaps]))
+}
+
+/// Loop devices and RAM disks come in dozens and say nothing while idle.
+fn is_idle_stand_in(disk: &Disk) -> bool {
+    let stand_in = |name: &str| name.starts_with("loop") || name.starts_with("ram");
+    disk.name.as_deref().is_some_and(stand_in) && disk.in_flight.is_some_and(|n| n.total() == 0)
 }
 
 fn render(out: &mut dyn Write, disks: &[&Disk]) -> io::Result<()> {

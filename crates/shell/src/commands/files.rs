@@ -103,6 +103,13 @@ fn has(file: &OpenFile, text: &str) -> bool {
         || [Some(file.file), file.dentry, file.inode].into_iter().any(address)
 }
 
+/// The path, without what the type says already.
+fn path(file: &OpenFile) -> String {
+    let path = file.path.as_deref().unwrap_or("-");
+    let deleted = if file.deleted == Some(true) { " (deleted)" } else { "" };
+    format!("{}{deleted}", path.strip_prefix("anon_inode:").unwrap_or(path))
+}
+
 fn render(out: &mut dyn Write, files: &TaskFiles) -> io::Result<()> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     writeln!(out, "ROOT: {}    CWD: {}", text(&files.root), text(&files.cwd))?;
@@ -120,7 +127,7 @@ fn render(out: &mut dyn Write, files: &TaskFiles) -> io::Result<()> {
             address(file.dentry),
             address(file.inode),
             file.kind.map_or("-", |kind| kind.crash_code()),
-            text(&file.path)
+            path(file)
         )?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use kmortem_kernel::task::{Task, TaskTable};
 
-use super::{bt, files, ps, tasks};
+use super::{bt, files, net, ps, tasks};
 use crate::args::{self, Args};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -16,7 +16,7 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "[FILTER]... COMMAND [OPTIONS]",
     options: &[],
     details: "\
-Commands: bt, files, ps. Filters, of which each one given widens the choice among the
+Commands: bt, files, net, ps. Filters, of which each one given widens the choice among the
 first three kinds and narrows it by the last:
   PID, TASK          these tasks
   NAME               tasks of that name
@@ -96,8 +96,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let mut words = args.words.iter();
     let command = loop {
         match words.next().map(String::as_str) {
-            None => return Err(usage("no command for the tasks (bt, files or ps)".into())),
-            Some(name @ ("bt" | "ps" | "files")) => break name,
+            None => return Err(usage("no command for the tasks (bt, files, net or ps)".into())),
+            Some(name @ ("bt" | "ps" | "files" | "net")) => break name,
             Some(name) if LATER.contains(&name) => {
                 return Err(CommandError::NotYet(format!("foreach {name}")));
             }
@@ -120,6 +120,9 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             &args::parse("files", files::COMMAND.options, &rest)?,
             out,
         ),
+        "net" => {
+            net::show(session, &chosen, &args::parse("net", net::COMMAND.options, &rest)?, out)
+        }
         _ => ps::show(session, &chosen, &args::parse("ps", ps::COMMAND.options, &rest)?, out),
     }
 }

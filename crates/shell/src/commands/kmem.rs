@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::memory::Memory;
 
-use super::{failed, size};
+use super::{failed, kmem_slab, size};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -14,10 +14,10 @@ use crate::session::Session;
 pub(crate) const COMMAND: Command = Command {
     name: "kmem",
     summary: "shows how the machine's memory is used",
-    arguments: "",
+    arguments: "[CACHE]...",
     options: &[
         Opt::flag('i', "an overview of all memory"),
-        Opt::later('s'),
+        Opt::flag('s', "the slab caches, all or those named"),
         Opt::later('S'),
         Opt::later('f'),
         Opt::later('F'),
@@ -37,15 +37,24 @@ pub(crate) const COMMAND: Command = Command {
         Opt::later('P'),
         Opt::later('L'),
     ],
-    details: "Counts are pages. `-` stands where the dump has no answer.",
-    examples: &[("-i", "total, free, used, cached, slab, huge pages, swap, commit")],
+    details: "\
+Counts of -i are pages; `-` stands where the dump has no answer. -s counts free
+objects on all lists, those of CPUs that a panic stopped among them.",
+    examples: &[
+        ("-i", "total, free, used, cached, slab, huge pages, swap, commit"),
+        ("-s", "all slab caches"),
+        ("-s dentry kmalloc-64", "two of them"),
+    ],
     takes_all: false,
     run,
 };
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    if args.has('s') {
+        return kmem_slab::show(session, &args.words, out);
+    }
     if !args.has('i') {
-        let what = "say what of the memory is wanted".to_owned();
+        let what = "say what of the memory is wanted (-i, -s)".to_owned();
         return Err(CommandError::Usage { command: COMMAND.name, what });
     }
     let memory = session.kernel().memory().map_err(failed(COMMAND.name))?;

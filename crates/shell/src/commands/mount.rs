@@ -74,15 +74,47 @@ fn render(out: &mut dyn Write, mounts: &[&Mount]) -> io::Result<()> {
     writeln!(out, "     MOUNT           SUPERBLK     TYPE   DEVNAME   DIRNAME")?;
     for mount in mounts {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let (fs_type, device) = (text(&mount.fs_type), text(&mount.device));
+        // A long type takes its room from the device's column.
+        let room = 9 - fs_type.len().saturating_sub(6).min(9);
         let superblock = mount.super_block.map_or("-".to_owned(), |at| format!("{at:016x}"));
         writeln!(
             out,
-            "{:016x} {superblock:<16} {:<6} {:<9} {:<10}",
+            "{:016x} {superblock:<16} {fs_type:<6} {device:<room$} {:<10}",
             mount.addr,
-            text(&mount.fs_type),
-            text(&mount.device),
             text(&mount.path)
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmortem_kernel::gaps::Gaps;
+
+    #[test]
+    fn a_long_type_leaves_directories_in_their_column() {
+        let mount = |fs_type: &str, device: &str, path: Option<&str>| Mount {
+            addr: 0xffff_8880_011c_6dc0,
+            vfsmount: 0,
+            super_block: path.map(|_| 0xffff_8880_0104_a800),
+            id: None,
+            fs_type: Some(fs_type.to_owned()),
+            device: Some(device.to_owned()),
+            dev: None,
+            path: path.map(str::to_owned),
+            options: Vec::new(),
+            gaps: Gaps::default(),
+        };
+        let mounts = [
+            mount("proc", "proc", Some("/proc")),
+            mount("devtmpfs", "dev", Some("/dev")),
+            mount("fuse.sshfs", "host:/a/long/one", Some("/mnt")),
+            mount("ext4", "/dev/vda", None),
+        ];
+        let mut text = Vec::new();
+        render(&mut text, &mounts.each_ref()).unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap());
+    }
 }

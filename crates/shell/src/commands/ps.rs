@@ -123,7 +123,7 @@ pub(super) fn show(
     match args.letters().filter(|l| "lmtpcgS".contains(*l)).last() {
         Some('l') => return ps_times::last_run(kernel, chosen, false, out),
         Some('m') => return ps_times::last_run(kernel, chosen, true, out),
-        Some('t') => return ps_times::cpu_times(kernel, &chosen, out),
+        Some('t') => return ps_times::cpu_times(kernel, chosen, out),
         Some('p') => return Ok(ps_family::parents(kernel, table, &chosen, out)?),
         Some('c') => return Ok(ps_family::children(kernel, table, &chosen, out)?),
         Some('g') => return Ok(ps_family::threads(table, &chosen, out)?),
@@ -195,7 +195,9 @@ fn render(out: &mut dyn Write, row: &Row<'_>, page_size: u64, stacks: bool) -> i
         (_, Some(_)) => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
         (None, None) => ("0.0".to_owned(), "0".to_owned(), "0".to_owned()),
         (Some(memory), None) => (
-            row.memory_percent.map_or("-".to_owned(), |p| format!("{p:.1}")),
+            // Cut off, not rounded, as crash does.
+            row.memory_percent
+                .map_or("-".to_owned(), |p| format!("{:.1}", (p * 10.0).floor() / 10.0)),
             kib(memory.total_vm),
             kib(memory.rss().max(0) as u64),
         ),

@@ -67,9 +67,10 @@ pub(super) fn children(
     let parents: Vec<Option<u64>> =
         table.list.iter().map(|t| parent(kernel, table, t).map(|p| p.addr)).collect();
     for task in chosen {
-        // Only the leaders are children: their threads share the parent.
+        // Threads of a child have the same parent. Idle tasks have none: they
+        // only look as if whoever brought up their CPU were theirs.
         let related = table.list.iter().zip(&parents).filter(|(child, parent)| {
-            **parent == Some(task.addr) && child.addr != task.addr && child.is_leader()
+            **parent == Some(task.addr) && child.addr != task.addr && child.pid != 0
         });
         let related: Vec<&Task> = related.map(|(child, _)| child).collect();
         render_family(out, &Family { task, related }, "  (no children)")?;

@@ -85,14 +85,15 @@ struct CpuTimes<'a> {
     system_ns: Option<u64>,
 }
 
-/// How long tasks have been there, and how long on a CPU.
+/// How long tasks have been there, and how long on a CPU; the oldest first.
 pub(super) fn cpu_times(
     kernel: &Kernel,
-    chosen: &[&Task],
+    mut chosen: Vec<&Task>,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let layout = kernel.layout::<TaskLayout>().map_err(super::failed("ps"))?;
-    let clocks = clocks(kernel, chosen);
+    chosen.sort_by_key(|t| t.start_ns);
+    let clocks = clocks(kernel, &chosen);
     // The latest of the CPUs' clocks: an idle CPU's stands still.
     let now = clocks.values().copied().max();
     for task in chosen {

@@ -64,19 +64,28 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     if out.is_json() {
         return Ok(out.row(&Current { task, crashed })?);
     }
-    Ok(render(out, task, crashed)?)
+    let mark = match (crashed, task.active) {
+        (true, _) => match by_sysrq(session) {
+            true => " (SYSRQ)",
+            false => " (PANIC)",
+        },
+        (false, true) => " (ACTIVE)",
+        (false, false) => "",
+    };
+    Ok(render(out, task, mark)?)
 }
 
-fn render(out: &mut dyn Write, task: &Task, crashed: bool) -> io::Result<()> {
+/// Whether somebody wanted the crash (SysRq "c").
+fn by_sysrq(session: &Session) -> bool {
+    let panic = session.kernel().log().ok().and_then(|log| log.panic());
+    panic.is_some_and(|p| p.message.starts_with("sysrq triggered crash"))
+}
+
+fn render(out: &mut dyn Write, task: &Task, mark: &str) -> io::Result<()> {
     writeln!(out, "    PID: {}", task.pid)?;
     writeln!(out, "COMMAND: \"{}\"", task.comm)?;
     writeln!(out, "   TASK: {:016x}  [THREAD_INFO: {:016x}]", task.addr, task.addr)?;
     writeln!(out, "    CPU: {}", task.cpu)?;
-    let mark = match (crashed, task.active) {
-        (true, _) => " (PANIC)",
-        (false, true) => " (ACTIVE)",
-        (false, false) => "",
-    };
     writeln!(out, "  STATE: {}{mark}", state_name(task.state))
 }
 

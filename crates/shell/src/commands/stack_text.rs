@@ -20,7 +20,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::arch::x86_64::registers::{Reg, Registers};
 use kmortem_kernel::arch::x86_64::stacks::StackKind;
-use kmortem_kernel::stack::{Frame, Stack, StackEnd, Trust};
+use kmortem_kernel::stack::{Frame, Stack, StackEnd, StackStart, Trust};
 
 /// How offsets are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +50,18 @@ impl Style {
 /// Words of a frame from an address on; `None` where they can't be read.
 pub(super) type FrameWords = (u64, Option<Vec<u64>>);
 
-/// Writes a stack. `switched_sp` stands for the address of the first frame of
-/// a task that was not running, `words` are shown below each frame.
+/// Where crash sees a frame. The first one of a task that was not running is
+/// at the stack pointer that its CPU switched away with.
+pub(super) fn address(stack: &Stack, index: usize) -> Option<u64> {
+    let frame = stack.frames.get(index)?;
+    let switched = index == 0 && stack.start == StackStart::Switched;
+    Some(if switched { frame.sp } else { frame.at })
+}
+
+/// Writes a stack, with `words` below each frame.
 pub(super) fn render(
     out: &mut dyn Write,
     stack: &Stack,
-    switched_sp: Option<u64>,
     words: Option<&[FrameWords]>,
     style: Style,
 ) -> io::Result<()> {
@@ -72,7 +78,7 @@ pub(super) fn render(
                 render_registers(out, registers)?;
             }
             None => {
-                let at = if i == 0 { switched_sp.unwrap_or(frame.at) } else { frame.at };
+                let at = address(stack, i).unwrap_or(frame.at);
                 render_frame(out, number, at, frame, style)?;
                 number += 1;
             }
@@ -184,12 +190,13 @@ fn render_words(out: &mut dyn Write, from: u64, words: &[u64]) -> io::Result<()>
     Ok(())
 }
 
-/// A whole stack's memory, as `bt -r` shows it.
-pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[u64]) -> io::Result<()> {
+/// A whole stack's memory, as `bt -r` shows it: symbols where a word is the
+/// address of one.
+pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<()> {
     for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
         write!(out, "{at:016x}:  ")?;
         for word in pair {
-            write!(out, "{word:016x} ")?;
+            write!(out, "{word:<16} ")?;
         }
         writeln!(out)?;
     }
@@ -200,7 +207,6 @@ pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[u64]) -> io::R
 mod tests {
     use super::*;
     use kmortem_kernel::SymbolAt;
-    use kmortem_kernel::stack::StackStart;
 
     const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal };
 
@@ -230,9 +236,9 @@ mod tests {
         Registers::complete(words)
     }
 
-    fn text(stack: &Stack, sp: Option<u64>, style: Style) -> String {
+    fn text(stack: &Stack, style: Style) -> String {
         let mut out = Vec::new();
-        render(&mut out, stack, sp, None, style).unwrap();
+        render(&mut out, stack, None, style).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -258,15 +264,15 @@ mod tests {
 
     #[test]
     fn an_interrupt_shows_the_change_of_stacks_and_the_registers() {
-        insta::assert_snapshot!(text(&interrupted(), None, PLAIN));
+        insta::assert_snapshot!(text(&interrupted(), PLAIN));
     }
 
     #[test]
     fn offsets_are_decimal_or_hexadecimal() {
-        let decimal = text(&interrupted(), None, Style { offsets: true, radix: Radix::Decimal });
+        let decimal = text(&interrupted(), Style { offsets: true, radix: Radix::Decimal });
         assert!(decimal.contains(" asm_timer+18 at ffffffff81000012\n"), "{decimal}");
         assert!(decimal.contains("[exception RIP: crasher_walk+202]"), "{decimal}");
-        let hex = text(&interrupted(), None, Style { offsets: true, radix: Radix::Hex });
+        let hex = text(&interrupted(), Style { offsets: true, radix: Radix::Hex });
         assert!(hex.contains(" asm_timer+0x12 at ffffffff81000012\n"), "{hex}");
         assert!(hex.contains("[exception RIP: crasher_walk+0xca]"), "{hex}");
     }
@@ -278,7 +284,7 @@ mod tests {
             .collect();
         let end = StackEnd::User { registers: registers(0x47_b7a0, 0x33) };
         let stack = Stack { frames, end, start: StackStart::Switched };
-        insta::assert_snapshot!(text(&stack, Some(0xff0), PLAIN));
+        insta::assert_snapshot!(text(&stack, PLAIN));
     }
 
     #[test]
@@ -287,7 +293,7 @@ mod tests {
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         let end = StackEnd::User { registers: Registers::from_bytes(&bytes).unwrap() };
         let stack = Stack { frames: Vec::new(), end, start: StackStart::Switched };
-        insta::assert_snapshot!(text(&stack, None, PLAIN));
+        insta::assert_snapshot!(text(&stack, PLAIN));
     }
 
     #[test]
@@ -299,7 +305,7 @@ mod tests {
         };
         let words = [(0x1008, Some(vec![1, 2, 3]))];
         let mut out = Vec::new();
-        render(&mut out, &stack, None, Some(&words), PLAIN).unwrap();
+        render(&mut out, &stack, Some(&words), PLAIN).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 }
