@@ -12,18 +12,17 @@
 # install with apt-get; as another user they say what is missing and fail.
 
 # The oldest Rust the workspace builds with: rust-version in Cargo.toml.
-MSRV=1.85
+MSRV=1.90
 
 # To link Rust programs, and the C parts of dependencies.
 BUILD_PACKAGES="gcc libc6-dev"
 
 # To boot kernels (qemu, busybox, e2fsprogs), build their modules (gcc-12,
 # make, binutils, libc6-dev for a static program), unpack them (xz-utils) and
-# convert their dumps (makedumpfile), and for drgn, which judges the answers
-# (python3-venv). setpriv and fallocate are in util-linux.
-LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux python3-venv"
+# convert their dumps (makedumpfile). setpriv and fallocate are in util-linux.
+LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux"
 
-# For `lab peers`: drgn comes from PyPI.
+# For `lab peers`, and the tests that drgn is the judge of: it comes from PyPI.
 PEERS_PACKAGES="python3 python3-venv"
 
 # Debian 12's own rustc is too old; its rustc-web is kept current for browsers.

@@ -8,7 +8,7 @@
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, InstructionInfoFactory,
-    Mnemonic, OpAccess, Register, UsedMemory,
+    Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 use serde::Serialize;
 
@@ -97,6 +97,9 @@ pub struct Instruction {
     /// For a plain 64-bit move between registers: the source.
     #[serde(skip)]
     pub moved_from: Option<String>,
+    /// For `mov $x,%reg` and `lea x(%rip),%reg`: x, a constant of the code.
+    #[serde(skip)]
+    pub constant: Option<u64>,
 }
 
 impl Kernel {
@@ -204,7 +207,21 @@ pub fn decode(bytes: &[u8], address: u64, registers: Option<&Registers>) -> Opti
         memory,
         writes,
         moved_from: is_move.then(|| name_of(raw.op1_register())),
+        constant: constant(&raw),
     })
+}
+
+/// The value that `mov $x,%reg` or `lea x(%rip),%reg` puts in a register.
+fn constant(raw: &iced_x86::Instruction) -> Option<u64> {
+    match (raw.mnemonic(), raw.op1_kind()) {
+        (Mnemonic::Mov, OpKind::Immediate32 | OpKind::Immediate64 | OpKind::Immediate32to64)
+            if raw.op0_register().is_gpr() =>
+        {
+            Some(raw.immediate(1))
+        }
+        (Mnemonic::Lea, _) if raw.is_ip_rel_memory_operand() => Some(raw.ip_rel_memory_address()),
+        _ => None,
+    }
 }
 
 /// Pushes and pops touch the stack without naming it.
@@ -371,6 +388,18 @@ mod tests {
         let found = decode(&code, 0, Some(&registers(&[]))).unwrap();
         assert_eq!(found.memory[0].segment.as_deref(), Some("gs"));
         assert_eq!(found.memory[0].address, Some(0x1fb80));
+    }
+
+    #[test]
+    fn an_address_in_the_code_is_a_constant() {
+        // mov $0xffffffffc013c190,%rdi
+        let code = [0x48, 0xc7, 0xc7, 0x90, 0xc1, 0x13, 0xc0];
+        assert_eq!(decode(&code, 0, None).unwrap().constant, Some(0xffff_ffff_c013_c190));
+        // lea 0x10(%rip),%rdi
+        let code = [0x48, 0x8d, 0x3d, 0x10, 0, 0, 0];
+        assert_eq!(decode(&code, 0x1000, None).unwrap().constant, Some(0x1017));
+        // mov %rax,%rdi
+        assert_eq!(decode(&[0x48, 0x89, 0xc7], 0, None).unwrap().constant, None);
     }
 
     #[test]

@@ -312,10 +312,11 @@ fn read_module(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Modu
 fn read_memory(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Vec<ModuleMemory>> {
     let mut memory = Vec::new();
     let mut push = |base: u64, size: u64, text: bool, init: bool| {
-        if base != 0 && size != 0 {
-            if let Some(end) = base.checked_add(size) {
-                memory.push(ModuleMemory { range: base..end, text, init });
-            }
+        if base != 0
+            && size != 0
+            && let Some(end) = base.checked_add(size)
+        {
+            memory.push(ModuleMemory { range: base..end, text, init });
         }
     };
     if layout.mem.exists() {
@@ -421,6 +422,6 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Result<ModuleSymbols> {
         }
         sorted.push((value, kind, name));
     }
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.sort_by_key(|symbol| symbol.0);
     Ok(ModuleSymbols { sorted })
 }

@@ -87,15 +87,15 @@ impl AddressSpace {
 
     /// Physical address of a kernel virtual one.
     pub fn translate(&self, addr: u64) -> Result<u64> {
-        if self.image_range.contains(&addr) {
-            if let Some(base) = self.phys_base {
-                return Ok(addr.wrapping_sub(START_KERNEL_MAP).wrapping_add(base));
-            }
+        if self.image_range.contains(&addr)
+            && let Some(base) = self.phys_base
+        {
+            return Ok(addr.wrapping_sub(START_KERNEL_MAP).wrapping_add(base));
         }
-        if let Some(map) = self.direct_map.get() {
-            if map.contains(&addr) {
-                return Ok(addr - map.start);
-            }
+        if let Some(map) = self.direct_map.get()
+            && map.contains(&addr)
+        {
+            return Ok(addr - map.start);
         }
         let page = addr >> 12;
         let shard = &self.cache[(page as usize) % SHARDS];

@@ -228,10 +228,10 @@ impl Kernel {
             error: None,
             gaps,
         };
-        if let Some(sock) = sock {
-            if let Err(e) = self.read_sock(sock, &mut value) {
-                value.gaps.add("sock", &e);
-            }
+        if let Some(sock) = sock
+            && let Err(e) = self.read_sock(sock, &mut value)
+        {
+            value.gaps.add("sock", &e);
         }
         value
     }

@@ -196,10 +196,10 @@ impl Kernel {
         let fs_type = layout.fs_type.read(self, sb)?;
         let mut name = self.layout::<FileSystemTypeLayout>()?.name.read(self, fs_type)?;
         let subtype = layout.subtype.read(self, sb).unwrap_or(0);
-        if subtype != 0 {
-            if let Ok(subtype) = self.read_cstring(subtype, 256) {
-                name = format!("{name}.{subtype}");
-            }
+        if subtype != 0
+            && let Ok(subtype) = self.read_cstring(subtype, 256)
+        {
+            name = format!("{name}.{subtype}");
         }
         Ok(name)
     }

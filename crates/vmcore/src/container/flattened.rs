@@ -198,10 +198,11 @@ impl Source for Flattened {
         }
         let first = self.first_after(offset);
         let end = offset + len as u64;
-        if let Some(segment) = self.segments.get(first) {
-            if segment.target <= offset && end <= segment.end() {
-                return self.stream.bytes(segment.at + (offset - segment.target), len);
-            }
+        if let Some(segment) = self.segments.get(first)
+            && segment.target <= offset
+            && end <= segment.end()
+        {
+            return self.stream.bytes(segment.at + (offset - segment.target), len);
         }
         let mut assembled = vec![0; len];
         for segment in self.segments[first..].iter().take_while(|segment| segment.target < end) {

@@ -73,10 +73,11 @@ pub fn cpu_stacks(kernel: &Kernel) -> Result<Vec<CpuStack>> {
     let mut stacks = Vec::new();
     for cpu in kernel.possible_cpus()? {
         let mut push = |kind, start: u64, size: u64| {
-            if start >> 63 == 1 && size > 0 {
-                if let Some(end) = start.checked_add(size) {
-                    stacks.push(CpuStack { cpu, kind, range: start..end });
-                }
+            if start >> 63 == 1
+                && size > 0
+                && let Some(end) = start.checked_add(size)
+            {
+                stacks.push(CpuStack { cpu, kind, range: start..end });
             }
         };
         if let Ok(top) = irq_stack_top(kernel, cpu) {

@@ -126,18 +126,35 @@ pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
         }
         walk.push(&state);
         if walk.frames.len() >= MOST_FRAMES {
-            break broken(format!("more than {MOST_FRAMES} frames"));
+            break broken(format!("more than {MOST_FRAMES} frames")).into();
         }
         match walk.step(&state) {
             Ok(next) => state = next,
-            Err(end) => break end,
+            Err(stop) => break stop.into(),
         }
     };
     Stack { frames: walk.frames, end, start: origin }
 }
 
-fn broken(reason: impl Into<String>) -> StackEnd {
-    StackEnd::Broken { reason: reason.into() }
+/// Why no caller follows.
+enum Stop {
+    /// The first function of a thread: there is none.
+    ThreadStart,
+    /// It can't be found, for the reason given.
+    Broken(String),
+}
+
+impl From<Stop> for StackEnd {
+    fn from(stop: Stop) -> StackEnd {
+        match stop {
+            Stop::ThreadStart => StackEnd::ThreadStart,
+            Stop::Broken(reason) => StackEnd::Broken { reason },
+        }
+    }
+}
+
+fn broken(reason: impl Into<String>) -> Stop {
+    Stop::Broken(reason.into())
 }
 
 struct Walk<'a> {
@@ -166,12 +183,12 @@ impl Walk<'_> {
     }
 
     /// The caller of the frame in `state`.
-    fn step(&mut self, state: &State) -> Result<State, StackEnd> {
+    fn step(&mut self, state: &State) -> Result<State, Stop> {
         let lookup = if state.exact { state.ip } else { state.ip.wrapping_sub(1) };
         let rule = self.kernel.orc_at(lookup).map_err(|e| broken(e.to_string()))?;
         let next = match rule {
             Some(rule) => match rule.kind {
-                OrcKind::EndOfStack => return Err(StackEnd::ThreadStart),
+                OrcKind::EndOfStack => return Err(Stop::ThreadStart),
                 _ => self.apply(state, &rule)?,
             },
             None => self.without_rule(state, lookup)?,
@@ -180,7 +197,7 @@ impl Walk<'_> {
         Ok(next)
     }
 
-    fn apply(&self, state: &State, rule: &OrcEntry) -> Result<State, StackEnd> {
+    fn apply(&self, state: &State, rule: &OrcEntry) -> Result<State, Stop> {
         let from_regs = |reg: Reg, name: &str| {
             state.full.and_then(|r| r.get(reg)).ok_or_else(|| {
                 broken(format!("the caller's frame hangs on {name}, which was not saved"))
@@ -202,8 +219,8 @@ impl Walk<'_> {
             }
         };
         let mut next = match rule.kind {
-            OrcKind::Regs => self.from_registers(cfa, PT_REGS_SIZE)?,
-            OrcKind::RegsPartial => State { full: state.full, ..self.from_registers(cfa, 40)? },
+            OrcKind::Regs => self.interrupted(cfa, PT_REGS_SIZE)?,
+            OrcKind::RegsPartial => State { full: state.full, ..self.interrupted(cfa, 40)? },
             _ => {
                 let at = cfa.wrapping_sub(8);
                 State {
@@ -230,7 +247,7 @@ impl Walk<'_> {
 
     /// The frame that an exception interrupted, from what it saved at `at`:
     /// a whole `struct pt_regs`, or the processor's part of it alone.
-    fn from_registers(&self, at: u64, size: u64) -> Result<State, StackEnd> {
+    fn interrupted(&self, at: u64, size: u64) -> Result<State, Stop> {
         let bytes = self.kernel.read_bytes(at, size).map_err(|e| broken(e.to_string()))?;
         let regs =
             Registers::from_bytes(&bytes).filter(Registers::is_plausible).ok_or_else(|| {
@@ -250,7 +267,7 @@ impl Walk<'_> {
     }
 
     /// The caller of code that ORC does not know.
-    fn without_rule(&self, state: &State, lookup: u64) -> Result<State, StackEnd> {
+    fn without_rule(&self, state: &State, lookup: u64) -> Result<State, Stop> {
         if self.kernel.is_text(lookup) {
             return self.guess(state, "its code has no unwind rule");
         }
@@ -275,7 +292,7 @@ impl Walk<'_> {
     }
 
     /// By the frame pointer, else by the next word that points behind a call.
-    fn guess(&self, state: &State, why: &str) -> Result<State, StackEnd> {
+    fn guess(&self, state: &State, why: &str) -> Result<State, Stop> {
         let Some((_, stack)) = self.stacks.find(state.sp) else {
             return Err(broken(format!("the stack pointer {:#x} is on no known stack", state.sp)));
         };
@@ -295,12 +312,12 @@ impl Walk<'_> {
         if let Some(caller) = self.by_height(state, &stack, why) {
             return Ok(caller);
         }
-        if stack.contains(&state.bp) && state.bp >= state.sp && state.bp % 8 == 0 {
+        if stack.contains(&state.bp) && state.bp >= state.sp && state.bp.is_multiple_of(8) {
             let at = state.bp + 8;
-            if let (Ok(bp), Ok(ip)) = (self.word(state.bp), self.word(at)) {
-                if self.follows_call(ip) {
-                    return Ok(found(at, ip, bp, "by the frame pointer"));
-                }
+            if let (Ok(bp), Ok(ip)) = (self.word(state.bp), self.word(at))
+                && self.follows_call(ip)
+            {
+                return Ok(found(at, ip, bp, "by the frame pointer"));
             }
         }
         let mut at = (state.sp + 7) & !7;
@@ -362,7 +379,7 @@ impl Walk<'_> {
 
     /// Towards the caller the stack pointer rises on one stack. A change of
     /// stacks is fine, but not for ever.
-    fn check_progress(&mut self, from: &State, to: &State) -> Result<(), StackEnd> {
+    fn check_progress(&mut self, from: &State, to: &State) -> Result<(), Stop> {
         if to.regs.is_some_and(|r| r.is_user()) {
             return Ok(());
         }
@@ -384,7 +401,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn word(&self, addr: u64) -> Result<u64, StackEnd> {
+    fn word(&self, addr: u64) -> Result<u64, Stop> {
         self.kernel.read_u64(addr).map_err(|e| broken(e.to_string()))
     }
 }

@@ -106,10 +106,11 @@ impl Bitmap {
     /// Clears bits behind the last page frame: the last byte may have them.
     fn without_padding<'a>(&self, bytes: &'a [u8], at: u64) -> std::borrow::Cow<'a, [u8]> {
         let mut bytes = std::borrow::Cow::Borrowed(bytes);
-        if self.bits % 8 != 0 && at + bytes.len() as u64 == self.bits.div_ceil(8) {
-            if let Some(last) = bytes.to_mut().last_mut() {
-                *last &= (1 << (self.bits % 8)) - 1;
-            }
+        if !self.bits.is_multiple_of(8)
+            && at + bytes.len() as u64 == self.bits.div_ceil(8)
+            && let Some(last) = bytes.to_mut().last_mut()
+        {
+            *last &= (1 << (self.bits % 8)) - 1;
         }
         bytes
     }
