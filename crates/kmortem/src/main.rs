@@ -11,7 +11,7 @@ mod panic;
 mod report;
 mod run;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,7 +60,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("kmortem: {error}");
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "kmortem: {error}");
             ExitCode::from(1)
         }
     }

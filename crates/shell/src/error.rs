@@ -6,7 +6,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// No command of that name.
-    #[error("{name}: no such command{}; `help` lists the commands", meant(suggestion.as_deref()))]
+    #[error("{name}: no such command; {}", meant(suggestion.as_deref()))]
     Unknown {
         /// What was typed.
         name: String,
@@ -41,7 +41,10 @@ pub enum CommandError {
 }
 
 fn meant(suggestion: Option<&str>) -> String {
-    suggestion.map_or(String::new(), |name| format!(", did you mean `{name}`?"))
+    match suggestion {
+        Some(name) => format!("did you mean `{name}`? (`help` lists the commands)"),
+        None => "`help` lists the commands".to_owned(),
+    }
 }
 
 impl CommandError {

@@ -71,9 +71,13 @@ impl Session {
         self.chosen = Some(task);
     }
 
-    /// Address of the current task: the chosen one, else the one that crashed.
+    /// Address of the current task: the chosen one, else the one that crashed,
+    /// else (the machine was alive) what the first CPU was running.
     pub(crate) fn current(&self) -> Option<u64> {
-        self.chosen.or_else(|| self.crashed_task())
+        self.chosen.or_else(|| self.crashed_task()).or_else(|| {
+            let first = *self.kernel.possible_cpus().ok()?.first()?;
+            self.kernel.current(first).ok()
+        })
     }
 
     /// Address of the task that crashed.

@@ -7,7 +7,7 @@ use kmortem_kernel::stack::Stack;
 use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
 use serde::Serialize;
 
-use super::stack_text::{Radix, Style, address, render, render_raw};
+use super::stack_text::{Radix, Style, render, render_raw};
 use super::{failed, task_header, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
@@ -186,7 +186,7 @@ fn frame_words(kernel: &Kernel, row: &TaskStack<'_>) -> Vec<(u64, Option<Vec<u64
     let frames = &row.stack.frames;
     (0..frames.len())
         .map(|i| {
-            let from = address(&row.stack, i).unwrap_or(0).wrapping_add(8);
+            let from = frames[i].at.wrapping_add(8);
             let next = frames.get(i + 1).map(|f| f.at + 8);
             // A frame on another stack, or the last one, has no end to show.
             let to = next.filter(|to| *to >= from && to - from <= 1 << 16).unwrap_or(from);

@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
+use kmortem_kernel::Kernel;
 use kmortem_kernel::task::Task;
-use kmortem_kernel::vfs::{OpenFile, TaskFiles};
+use kmortem_kernel::vfs::{FileKind, OpenFile, TaskFiles};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::{failed, task_header, tasks};
@@ -87,7 +89,7 @@ pub(super) fn show(
         task_header::render(out, task)?;
         match &files {
             Some(files) => {
-                render(out, files)?;
+                render(out, files, &protocols(session.kernel(), task, files))?;
                 super::note_gaps(out, files.list.iter().map(|f| &f.gaps).chain([&files.gaps]))?;
             }
             None => writeln!(out, "<unreadable: {}>", unreadable.unwrap_or_default())?,
@@ -103,14 +105,29 @@ fn has(file: &OpenFile, text: &str) -> bool {
         || [Some(file.file), file.dentry, file.inode].into_iter().any(address)
 }
 
-/// The path, without what the type says already.
-fn path(file: &OpenFile) -> String {
+/// Protocols of the task's sockets, by file descriptor.
+type Protocols = FxHashMap<u32, String>;
+
+fn protocols(kernel: &Kernel, task: &Task, files: &TaskFiles) -> Protocols {
+    if !files.list.iter().any(|file| file.kind == Some(FileKind::Socket)) {
+        return Protocols::default();
+    }
+    // Without them a socket shows by its number.
+    let sockets = kernel.sockets(task).map(|sockets| sockets.list).unwrap_or_default();
+    sockets.into_iter().filter_map(|socket| Some((socket.fd, socket.protocol?))).collect()
+}
+
+/// The path, without what the type says already; of a socket its protocol.
+fn path(file: &OpenFile, protocols: &Protocols) -> String {
+    if let Some(protocol) = protocols.get(&file.fd) {
+        return protocol.clone();
+    }
     let path = file.path.as_deref().unwrap_or("-");
     let deleted = if file.deleted == Some(true) { " (deleted)" } else { "" };
     format!("{}{deleted}", path.strip_prefix("anon_inode:").unwrap_or(path))
 }
 
-fn render(out: &mut dyn Write, files: &TaskFiles) -> io::Result<()> {
+fn render(out: &mut dyn Write, files: &TaskFiles, protocols: &Protocols) -> io::Result<()> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     writeln!(out, "ROOT: {}    CWD: {}", text(&files.root), text(&files.cwd))?;
     if files.list.is_empty() {
@@ -127,8 +144,52 @@ fn render(out: &mut dyn Write, files: &TaskFiles) -> io::Result<()> {
             address(file.dentry),
             address(file.inode),
             file.kind.map_or("-", |kind| kind.crash_code()),
-            path(file)
+            path(file, protocols)
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmortem_kernel::gaps::Gaps;
+
+    #[test]
+    fn each_kind_of_file_has_a_name() {
+        let file = |fd, kind, path: Option<&str>, deleted| OpenFile {
+            fd,
+            file: 0xff14_9463_c26a_3600,
+            dentry: path.map(|_| 0xff14_9463_c219_f480),
+            inode: path.map(|_| 0xff14_9463_c146_83c0),
+            kind,
+            path: path.map(str::to_owned),
+            deleted: Some(deleted),
+            flags: None,
+            position: None,
+            close_on_exec: None,
+            gaps: Gaps::default(),
+        };
+        let mut files = TaskFiles {
+            files_struct: 0,
+            root: Some("/".into()),
+            cwd: None,
+            list: vec![
+                file(0, Some(FileKind::CharDevice), Some("/dev/console"), false),
+                file(1, Some(FileKind::Regular), Some("/tmp/log"), true),
+                file(2, Some(FileKind::Fifo), Some("pipe:[11520]"), false),
+                file(3, Some(FileKind::Socket), Some("socket:[11521]"), false),
+                file(4, Some(FileKind::Socket), Some("socket:[11522]"), false),
+                file(10, Some(FileKind::Other), Some("anon_inode:[eventpoll]"), false),
+                file(11, None, None, false),
+            ],
+            gaps: Gaps::default(),
+        };
+        let protocols = Protocols::from_iter([(3, "TCPv6".to_owned())]);
+        let mut text = Vec::new();
+        render(&mut text, &files, &protocols).unwrap();
+        files.list.clear();
+        render(&mut text, &files, &protocols).unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap());
+    }
 }

@@ -6,7 +6,7 @@ use super::{bt, files, net, ps, tasks};
 use crate::args::{self, Args};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{self, Command};
 use crate::session::Session;
 use crate::target;
 
@@ -112,6 +112,10 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let table = tasks(COMMAND.name, session, out)?;
     let chosen = filter.apply(table)?;
     let kernel = session.kernel();
+    // What follows is that command's answer, in JSON too.
+    if let Ok(command) = registry::find(command) {
+        out.begin(command.name);
+    }
     match command {
         "bt" => bt::show(kernel, &chosen, &args::parse("bt", bt::COMMAND.options, &rest)?, out),
         "files" => files::show(

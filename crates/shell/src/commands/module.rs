@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use kmortem_kernel::module::Module;
+use kmortem_kernel::module::{Module, ModuleLayout};
 use serde::Serialize;
 
 use super::failed;
@@ -65,7 +65,9 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             .iter()
             .map(|m| Row { addr: m.addr, name: &m.name, base: m.base(), size: m.core_size() })
             .collect();
-        render(out, &rows)?;
+        // Since v6.4 a module has several pieces of memory: the first is its text.
+        let pieces = kernel.layout::<ModuleLayout>().is_ok_and(|layout| layout.mem.exists());
+        render(out, &rows, if pieces { "TEXT_BASE" } else { "BASE" })?;
     }
     if let Some(error) = kernel.modules_broken() {
         out.note(format_args!("modules may be missing: {error}"))?;
@@ -80,13 +82,13 @@ struct Row<'a> {
     size: u64,
 }
 
-fn render(out: &mut dyn Write, rows: &[Row<'_>]) -> io::Result<()> {
+fn render(out: &mut dyn Write, rows: &[Row<'_>], base: &str) -> io::Result<()> {
     let name_width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(4);
     let size_width = rows.iter().map(|r| r.size.to_string().len()).max().unwrap_or(0).max(4);
     writeln!(
         out,
-        "{:^16}  {:<name_width$}  {:^16}  {:>size_width$}  OBJECT FILE",
-        "MODULE", "NAME", "BASE", "SIZE"
+        "{:^16}  {:<name_width$}  {base:^16}  {:>size_width$}  OBJECT FILE",
+        "MODULE", "NAME", "SIZE"
     )?;
     for row in rows {
         writeln!(
@@ -118,7 +120,7 @@ mod tests {
             Row { addr: 0xffff_ffff_c041_3000, name: "llc", base: 1 << 41, size: 4096 },
         ];
         let mut text = Vec::new();
-        render(&mut text, &rows).unwrap();
+        render(&mut text, &rows, "TEXT_BASE").unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());
     }
 

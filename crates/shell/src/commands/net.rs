@@ -158,11 +158,10 @@ fn render_sockets(out: &mut dyn Write, sockets: &[Socket]) -> io::Result<()> {
             socket.kind.as_deref().unwrap_or("-")
         );
         write!(out, "{:>2} {} {} {kind:<12}", socket.fd, at(socket.socket), at(socket.sock))?;
-        let ends: Vec<SocketAddr> = [socket.local, socket.remote].into_iter().flatten().collect();
-        let text: String = ends.iter().map(|addr| format!(" {}", end(*addr))).collect();
-        // crash leaves a blank behind IPv6 addresses, and where there are none.
-        let blank = if ends.iter().all(SocketAddr::is_ipv6) { " " } else { "" };
-        writeln!(out, "{text}{blank}")?;
+        let ends = [socket.local, socket.remote];
+        let ends: String =
+            ends.into_iter().flatten().map(|addr| format!(" {}", end(addr))).collect();
+        writeln!(out, "{ends}")?;
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ pub(super) fn show(
         _ => {}
     }
     let total = total_pages(kernel);
-    if !out.is_json() && !args.has('H') {
+    if !out.is_json() && !args.has('H') && !chosen.is_empty() {
         render_header(out, args.has('s'))?;
     }
     for task in chosen {

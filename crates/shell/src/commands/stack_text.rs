@@ -20,7 +20,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::arch::x86_64::registers::{Reg, Registers};
 use kmortem_kernel::arch::x86_64::stacks::StackKind;
-use kmortem_kernel::stack::{Frame, Stack, StackEnd, StackStart, Trust};
+use kmortem_kernel::stack::{Frame, Stack, StackEnd, Trust};
 
 /// How offsets are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +50,6 @@ impl Style {
 /// Words of a frame from an address on; `None` where they can't be read.
 pub(super) type FrameWords = (u64, Option<Vec<u64>>);
 
-/// Where crash sees a frame. The first one of a task that was not running is
-/// at the stack pointer that its CPU switched away with.
-pub(super) fn address(stack: &Stack, index: usize) -> Option<u64> {
-    let frame = stack.frames.get(index)?;
-    let switched = index == 0 && stack.start == StackStart::Switched;
-    Some(if switched { frame.sp } else { frame.at })
-}
-
 /// Writes a stack, with `words` below each frame.
 pub(super) fn render(
     out: &mut dyn Write,
@@ -78,8 +70,7 @@ pub(super) fn render(
                 render_registers(out, registers)?;
             }
             None => {
-                let at = address(stack, i).unwrap_or(frame.at);
-                render_frame(out, number, at, frame, style)?;
+                render_frame(out, number, frame, style)?;
                 number += 1;
             }
         }
@@ -97,14 +88,8 @@ pub(super) fn render(
     }
 }
 
-fn render_frame(
-    out: &mut dyn Write,
-    number: usize,
-    at: u64,
-    frame: &Frame,
-    style: Style,
-) -> io::Result<()> {
-    write!(out, "{:>3} [{at:016x}] ", format!("#{number}"))?;
+fn render_frame(out: &mut dyn Write, number: usize, frame: &Frame, style: Style) -> io::Result<()> {
+    write!(out, "{:>3} [{:016x}] ", format!("#{number}"), frame.at)?;
     match &frame.symbol {
         Some(symbol) => {
             write!(out, "{}", symbol.name)?;
@@ -207,6 +192,7 @@ pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[String]) -> io
 mod tests {
     use super::*;
     use kmortem_kernel::SymbolAt;
+    use kmortem_kernel::stack::StackStart;
 
     const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal };
 

@@ -97,24 +97,22 @@ fn overview(kernel: &Kernel, tasks: usize) -> Result<Overview, CommandError> {
     })
 }
 
-/// What crash shows as PANIC: the oops where there was one, else the panic.
+/// What crash shows as PANIC: the panic, else the oops that killed the task
+/// only, else nothing.
 fn panic_line(log: &Log) -> String {
-    let lines = || log.lines().filter(|(record, _)| record.facility == 0).map(|(_, line)| line);
-    const OOPS: [&str; 5] = [
-        "kernel BUG at ",
-        "Oops: ",
-        "general protection fault",
-        "divide error: ",
-        "double fault: ",
-    ];
-    let oops = lines().find_map(|line| {
-        OOPS.iter().find_map(|start| line.find(start)).map(|at| line[at..].trim_end())
-    });
-    if let Some(oops) = oops {
-        return format!("\"{oops}\" (check log for details)");
+    if let Some(panic) = log.panic() {
+        return format!("\"Kernel panic - not syncing: {}\"", panic.message);
     }
-    let panic = lines().find(|line| line.starts_with("Kernel panic - not syncing"));
-    format!("\"{}\"", panic.unwrap_or("").trim_end())
+    const OOPS: [&str; 4] =
+        ["kernel BUG at ", "Oops: ", "general protection fault", "divide error: "];
+    let lines = log.lines().filter(|(record, _)| record.facility == 0).map(|(_, line)| line);
+    let oops = lines
+        .filter_map(|line| OOPS.iter().find_map(|start| line.find(start)).map(|at| &line[at..]))
+        .last();
+    match oops {
+        Some(oops) => format!("\"{}\" (check log for details)", oops.trim_end()),
+        None => "\"\"".to_owned(),
+    }
 }
 
 fn render(out: &mut dyn Write, all: &Overview) -> io::Result<()> {
@@ -183,12 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn an_oops_counts_more_than_the_panic_after_it() {
-        let panic = "Kernel panic - not syncing: Fatal exception";
-        assert_eq!(panic_line(&log(&[panic])), format!("\"{panic}\""));
+    fn a_panic_counts_more_than_the_oops_before_it() {
+        let (oops, panic) =
+            ("Oops: 0002 [#1] PREEMPT SMP NOPTI", "Kernel panic - not syncing: Fatal exception");
+        assert_eq!(panic_line(&log(&[oops, panic])), format!("\"{panic}\""));
         assert_eq!(
-            panic_line(&log(&["Oops: 0002 [#1] PREEMPT SMP NOPTI", panic])),
-            "\"Oops: 0002 [#1] PREEMPT SMP NOPTI\" (check log for details)"
+            panic_line(&log(&["BUG: unable to handle page fault", oops])),
+            format!("\"{oops}\" (check log for details)")
         );
         assert_eq!(panic_line(&log(&["nothing"])), "\"\"");
     }
