@@ -18,7 +18,7 @@ const PAGE: u64 = 4096;
 /// What an address is, by its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "looks_like")]
-pub enum Looks {
+pub(crate) enum Looks {
     /// A NULL pointer, `offset` bytes into what it should have pointed to.
     Null {
         /// The offset.
@@ -57,7 +57,7 @@ pub enum Looks {
 
 impl Looks {
     /// As the predicate of a sentence.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             Looks::Null { offset: 0 } => "a NULL pointer".into(),
             Looks::Null { offset } => format!("a NULL pointer plus {offset:#x}"),
@@ -80,7 +80,7 @@ impl Looks {
 
 /// Judges `address`; `base` is the pointer it was made from (base register),
 /// where known.
-pub fn judge(address: u64, base: Option<u64>, regions: &[(Range<u64>, String)]) -> Looks {
+pub(crate) fn judge(address: u64, base: Option<u64>, regions: &[(Range<u64>, String)]) -> Looks {
     let pointer = base.unwrap_or(address);
     if address < PAGE {
         return Looks::Null { offset: address };
@@ -142,9 +142,8 @@ fn text_of(pointer: u64) -> Option<String> {
     let bytes = pointer.to_le_bytes();
     let printable = |b: u8| (0x20..0x7f).contains(&b);
     let good = bytes.iter().filter(|b| printable(**b)).count();
-    (good >= 7 && printable(bytes[7])).then(|| {
-        bytes.iter().map(|b| if printable(*b) { *b as char } else { '.' }).collect()
-    })
+    (good >= 7 && printable(bytes[7]))
+        .then(|| bytes.iter().map(|b| if printable(*b) { *b as char } else { '.' }).collect())
 }
 
 /// Names of the errnos that kernel functions return as pointers most
@@ -194,10 +193,7 @@ mod tests {
     #[test]
     fn error_values_are_named() {
         let enomem = (-12i64) as u64;
-        assert_eq!(
-            describe(enomem + 8, Some(enomem)),
-            "the error value -ENOMEM used as a pointer"
-        );
+        assert_eq!(describe(enomem + 8, Some(enomem)), "the error value -ENOMEM used as a pointer");
     }
 
     #[test]
@@ -221,6 +217,9 @@ mod tests {
         let regions = [(0xffff_c900_0000_0000..0xffff_e900_0000_0000, "vmalloc space".to_owned())];
         let looks = judge(0xffff_c900_0000_1000, None, &regions);
         assert_eq!(looks.describe(), "in vmalloc space");
-        assert!(matches!(judge(0xffff_8880_0000_0000, None, &regions), Looks::Kernel { region: None }));
+        assert!(matches!(
+            judge(0xffff_8880_0000_0000, None, &regions),
+            Looks::Kernel { region: None }
+        ));
     }
 }

@@ -77,8 +77,14 @@ impl Crashed {
         self.stack.frames.iter().take(64).any(|f| {
             matches!(
                 f.function(),
-                "panic" | "vpanic" | "nmi_panic" | "oops_end" | "crash_kexec" | "__crash_kexec"
-                    | "die" | "machine_kexec"
+                "panic"
+                    | "vpanic"
+                    | "nmi_panic"
+                    | "oops_end"
+                    | "crash_kexec"
+                    | "__crash_kexec"
+                    | "die"
+                    | "machine_kexec"
             )
         })
     }
@@ -172,9 +178,16 @@ impl<'k> Case<'k> {
     /// task (if it says) is that one.
     pub fn own_oops(&self) -> Option<&Incident> {
         let pid = self.crashed.as_ref().map(|c| c.task.pid);
-        self.incidents.iter().rev().find(|i| {
-            i.kind.is_serious() && (i.pid.is_none() || pid.is_none() || i.pid == pid)
-        })
+        self.incidents
+            .iter()
+            .rev()
+            .find(|i| i.kind.is_serious() && (i.pid.is_none() || pid.is_none() || i.pid == pid))
+    }
+
+    /// Whether an oops of the crashed task is what ended the machine.
+    pub fn crashed_by_oops(&self) -> bool {
+        self.panic_text().starts_with("Fatal exception")
+            || self.crashed.as_ref().is_some_and(|c| c.fault().is_some())
     }
 
     /// Title lines of an incident as evidence.
@@ -182,7 +195,7 @@ impl<'k> Case<'k> {
         let mut found: Vec<Evidence> = incident
             .titles
             .iter()
-            .take(4)
+            .take(3)
             .map(|title| Evidence {
                 source: Source::Log,
                 text: title.clone(),
@@ -266,7 +279,8 @@ impl<'k> Case<'k> {
 
     /// The task at `addr` with its stack.
     pub fn task_stack(&self, addr: u64) -> Option<TaskStack> {
-        if let Some(found) = self.others.iter().chain(self.sleepers()).find(|t| t.task.addr == addr) {
+        if let Some(found) = self.others.iter().chain(self.sleepers()).find(|t| t.task.addr == addr)
+        {
             return Some(found.clone());
         }
         let kernel = self.kernel?;
@@ -301,7 +315,12 @@ impl<'k> Case<'k> {
 
     /// Replaces what would be read from the kernel: for tests.
     #[cfg(test)]
-    pub(crate) fn with_waits(mut self, sleepers: Vec<TaskStack>, others: Vec<TaskStack>, waits: Vec<Wait>) -> Case<'k> {
+    pub(crate) fn with_waits(
+        mut self,
+        sleepers: Vec<TaskStack>,
+        others: Vec<TaskStack>,
+        waits: Vec<Wait>,
+    ) -> Case<'k> {
         let _ = self.sleepers.set(sleepers);
         let _ = self.waits.set(WaitGraph::new(waits));
         self.others = others;
@@ -336,6 +355,6 @@ fn active(kernel: &Kernel, but: Option<u64>) -> Vec<TaskStack> {
 }
 
 /// Whether user space is at the other end of a stack.
-pub fn from_user(stack: &Stack) -> bool {
+pub(crate) fn from_user(stack: &Stack) -> bool {
     matches!(stack.end, StackEnd::User { .. })
 }

@@ -99,7 +99,7 @@ const DISPATCHERS: &[(&str, ContextKind)] = &[
 ];
 
 /// The context of frame `at`: the nearest dispatcher among its callers.
-pub fn context_of(stack: &Stack, at: usize) -> Context {
+pub(crate) fn context_of(stack: &Stack, at: usize) -> Context {
     for (i, frame) in stack.frames.iter().enumerate().skip(at) {
         let name = frame.function();
         let Some((_, kind)) = DISPATCHERS.iter().find(|(caller, _)| *caller == name) else {
@@ -108,7 +108,9 @@ pub fn context_of(stack: &Stack, at: usize) -> Context {
         let callee = i.checked_sub(1).filter(|c| *c >= at).and_then(|c| stack.frames.get(c));
         let function = callee.map(|f| f.function()).filter(|f| !f.is_empty());
         let function = match kind {
-            ContextKind::Process => function.filter(|_| name.contains("syscall") || name.contains("SYSCALL")).map(syscall_name),
+            ContextKind::Process => function
+                .filter(|_| name.contains("syscall") || name.contains("SYSCALL"))
+                .map(syscall_name),
             _ => function.filter(|f| !noise::is_noise(f)).map(str::to_owned),
         };
         return Context { kind: *kind, function };
@@ -118,7 +120,7 @@ pub fn context_of(stack: &Stack, at: usize) -> Context {
 
 /// "__x64_sys_finit_module", "__do_sys_finit_module" and "ksys_write" as the
 /// system call's own name.
-pub fn syscall_name(function: &str) -> String {
+pub(crate) fn syscall_name(function: &str) -> String {
     for marker in ["_sys_", "ksys_"] {
         if let Some((_, name)) = function.split_once(marker) {
             return name.to_owned();

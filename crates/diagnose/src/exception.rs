@@ -72,10 +72,8 @@ const FATAL: &[&str] = &[
 ];
 
 fn trap_of(function: &str) -> Option<Trap> {
-    let name = function
-        .trim_start_matches("xen_")
-        .trim_start_matches("asm_")
-        .trim_start_matches("exc_");
+    let name =
+        function.trim_start_matches("xen_").trim_start_matches("asm_").trim_start_matches("exc_");
     HANDLERS
         .iter()
         .find(|(handler, _)| *handler == name)
@@ -137,7 +135,7 @@ impl Exception {
 }
 
 /// All frames of `stack` that exceptions or interrupts stopped, innermost first.
-pub fn exceptions(kernel: Option<&Kernel>, stack: &Stack) -> Vec<Exception> {
+pub(crate) fn exceptions(kernel: Option<&Kernel>, stack: &Stack) -> Vec<Exception> {
     let mut found = Vec::new();
     let mut since = 0;
     for (at, frame) in stack.frames.iter().enumerate() {
@@ -158,7 +156,7 @@ pub fn exceptions(kernel: Option<&Kernel>, stack: &Stack) -> Vec<Exception> {
 }
 
 /// Index of the first frame of `stack` that is not part of the dying itself.
-pub fn first_own_frame(stack: &Stack) -> usize {
+pub(crate) fn first_own_frame(stack: &Stack) -> usize {
     let last_dying = stack.frames.iter().take(64).rposition(|f| {
         matches!(
             f.function(),
@@ -184,16 +182,27 @@ mod tests {
     #[test]
     fn a_fatal_page_fault_is_told_from_a_survived_one() {
         let mut died = stack(&[
-            "delay_tsc", "panic", "oops_end", "page_fault_oops", "exc_page_fault",
-            "asm_exc_page_fault", "crasher_null_deref", "crasher_init",
+            "delay_tsc",
+            "panic",
+            "oops_end",
+            "page_fault_oops",
+            "exc_page_fault",
+            "asm_exc_page_fault",
+            "crasher_null_deref",
+            "crasher_init",
         ]);
         interrupted(&mut died, 6);
         let found = exceptions(None, &died);
         assert_eq!((found[0].trap, found[0].fatal, found[0].frame), (Trap::PageFault, true, 6));
 
         let mut survived = stack(&[
-            "panic", "out_of_memory", "handle_mm_fault", "exc_page_fault", "asm_exc_page_fault",
-            "rep_stos_alternative", "read_zero",
+            "panic",
+            "out_of_memory",
+            "handle_mm_fault",
+            "exc_page_fault",
+            "asm_exc_page_fault",
+            "rep_stos_alternative",
+            "read_zero",
         ]);
         interrupted(&mut survived, 5);
         assert!(!exceptions(None, &survived)[0].fatal);
@@ -202,8 +211,13 @@ mod tests {
     #[test]
     fn a_watchdog_s_timer_is_an_interrupt() {
         let mut stack = stack(&[
-            "panic", "watchdog_timer_fn", "hrtimer_interrupt", "sysvec_apic_timer_interrupt",
-            "asm_sysvec_apic_timer_interrupt", "crasher_walk_index", "kthread",
+            "panic",
+            "watchdog_timer_fn",
+            "hrtimer_interrupt",
+            "sysvec_apic_timer_interrupt",
+            "asm_sysvec_apic_timer_interrupt",
+            "crasher_walk_index",
+            "kthread",
         ]);
         interrupted(&mut stack, 5);
         let found = exceptions(None, &stack);

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::instruction::Access;
+use kmortem_kernel::instruction::{Access, Instruction};
 use kmortem_kernel::stack::{Stack, base_name};
 use kmortem_kernel::symbol::SymbolAt;
 
@@ -18,7 +18,7 @@ use crate::origin::{Origin, origin_of};
 
 /// What memory the instruction wanted.
 #[derive(Debug, Clone)]
-pub struct Touched {
+pub(crate) struct Touched {
     /// The address.
     pub address: u64,
     /// What it looks like.
@@ -33,7 +33,7 @@ pub struct Touched {
 
 /// A fault.
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Which exception.
     pub trap: Trap,
     /// Where: "f+0x5 [module]"; an address where no function is.
@@ -54,15 +54,13 @@ pub struct Fault {
     pub context: Option<Context>,
     /// Callers, innermost first, by name.
     pub callers: Vec<String>,
-    /// Whether the registers and the stack were there (else: the log alone).
-    pub seen: bool,
     /// Where the witnesses disagree.
     pub disagreements: Vec<String>,
 }
 
 impl Fault {
     /// The fault that the crashed task's kernel was dying of.
-    pub fn of_crash(case: &Case<'_>) -> Option<Fault> {
+    pub(crate) fn of_crash(case: &Case<'_>) -> Option<Fault> {
         let crashed = case.crashed.as_ref()?;
         let exception = crashed.fault()?;
         let oops = case.own_oops();
@@ -74,7 +72,7 @@ impl Fault {
     }
 
     /// The fault that an oops in the log tells of.
-    pub fn of_oops(incident: &Incident) -> Option<Fault> {
+    pub(crate) fn of_oops(incident: &Incident) -> Option<Fault> {
         let trap = match incident.kind {
             IncidentKind::NullDeref | IncidentKind::PageFault => Trap::PageFault,
             IncidentKind::GeneralProtection => Trap::GeneralProtection,
@@ -82,6 +80,8 @@ impl Fault {
             IncidentKind::InvalidOpcode => Trap::InvalidOpcode,
             IncidentKind::DoubleFault | IncidentKind::StackOverflow => Trap::DoubleFault,
             IncidentKind::OtherException => Trap::Other,
+            // What a BUG stopped (list and slab checks).
+            _ if incident.oops_number.is_some() => Trap::InvalidOpcode,
             _ => return None,
         };
         let (location, function, module) = match (&incident.rip, incident.raw_rip) {
@@ -112,13 +112,12 @@ impl Fault {
                 .functions()
                 .map(|e| base_name(&e.location.function).to_owned())
                 .collect(),
-            seen: false,
             disagreements: Vec::new(),
         })
     }
 
     /// "wrote 8 bytes to", "read 4 bytes from", "used".
-    pub fn verb(&self) -> String {
+    pub(crate) fn verb(&self) -> String {
         match self.touched.as_ref().and_then(|t| t.access) {
             Some((Access::Write, n)) => format!("wrote {} to", bytes(n)),
             Some((Access::Read, n)) => format!("read {} from", bytes(n)),
@@ -157,18 +156,33 @@ fn from_exception(
         function: symbol.as_ref().map_or(String::new(), |s| base_name(&s.name).to_owned()),
         module: symbol.and_then(|s| s.module),
         ip: Some(ip),
-        instruction: exception.instruction.as_ref().map(|i| i.text.clone()).map_err(Clone::clone),
+        instruction: exception
+            .instruction
+            .as_ref()
+            .map(|i| annotated(kernel, i))
+            .map_err(Clone::clone),
         touched,
         task: Some((crashed.task.pid, crashed.task.comm.clone())),
         context: Some(context_of(&crashed.stack, exception.frame)),
         callers: callers(&crashed.stack, exception.frame),
-        seen: true,
         disagreements: Vec::new(),
     }
 }
 
+/// An instruction's text, the target of a call or jump by name.
+pub(crate) fn annotated(kernel: Option<&Kernel>, instruction: &Instruction) -> String {
+    let target = instruction.target.and_then(|t| kernel?.symbol_at(t));
+    match (target, instruction.text.split_once(' ')) {
+        (Some(target), Some((name, _))) if target.offset == 0 => {
+            format!("{name} {}", base_name(&target.name))
+        }
+        (Some(target), Some((name, _))) => format!("{name} {}", short(&target)),
+        _ => instruction.text.clone(),
+    }
+}
+
 /// "name+0x12 [module]" without compiler suffixes.
-pub fn short(symbol: &SymbolAt) -> String {
+pub(crate) fn short(symbol: &SymbolAt) -> String {
     let name = base_name(&symbol.name);
     match &symbol.module {
         Some(module) => format!("{name}+{:#x} [{module}]", symbol.offset),
@@ -177,13 +191,15 @@ pub fn short(symbol: &SymbolAt) -> String {
 }
 
 /// Names of the functions that called frame `at`, up to the context's end.
-pub fn callers(stack: &Stack, at: usize) -> Vec<String> {
+pub(crate) fn callers(stack: &Stack, at: usize) -> Vec<String> {
     stack
         .frames
         .iter()
         .skip(at + 1)
         .take_while(|f| !f.is_interrupted())
         .map(|f| f.function())
+        // Behind a path that many share nothing tells more.
+        .take_while(|f| !crate::noise::is_common_path(f))
         .filter(|f| !f.is_empty() && !crate::noise::is_noise(f))
         .map(str::to_owned)
         .collect()
@@ -280,7 +296,7 @@ fn regions(kernel: &Kernel, crashed: &Crashed) -> Vec<(Range<u64>, String)> {
 }
 
 /// The address that an oops reports.
-pub fn logged_address(incident: &Incident) -> Option<u64> {
+pub(crate) fn logged_address(incident: &Incident) -> Option<u64> {
     let markers = ["address: ", "address 0x", "dereference at ", "paging request at ", "hit at "];
     markers.iter().find_map(|marker| {
         let rest = incident.after(marker)?;

@@ -35,5 +35,5 @@ pub mod view;
 pub use case::{Case, Crashed, TaskStack};
 pub use render::markdown::render_markdown;
 pub use render::text::{TextOptions, render_text};
-pub use report::{DumpFacts, MachineFacts, Report, SCHEMA, WhenFacts, report};
+pub use report::{CrashedFacts, DumpFacts, MachineFacts, Report, SCHEMA, WhenFacts, report};
 pub use rest::{Missing, Rest};

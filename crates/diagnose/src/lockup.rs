@@ -9,7 +9,7 @@ use kmortem_kernel::instruction::Flow;
 use kmortem_kernel::stack::{Frame, Stack, base_name};
 use kmortem_kernel::task::Task;
 
-use crate::case::Case;
+use crate::case::{Case, TaskStack};
 use crate::context::{Context, context_of};
 use crate::fault::short;
 use crate::view::StackView;
@@ -65,19 +65,43 @@ impl Stuck {
 
     /// What CPU `cpu`, not the crashed one, was doing.
     pub(crate) fn on_cpu(case: &Case<'_>, cpu: u32) -> Option<Stuck> {
-        let active = case.active.iter().find(|t| t.task.cpu == cpu)?;
+        case.active.iter().find(|t| t.task.cpu == cpu).map(|t| Stuck::of(case, t))
+    }
+
+    /// What a task was doing, on a CPU or off.
+    pub(crate) fn of_task(case: &Case<'_>, task: &Task) -> Option<Stuck> {
+        if let Some(crashed) = case.crashed.as_ref().filter(|c| c.task.addr == task.addr) {
+            let at = crashed.exceptions.first().map_or(crashed.own, |e| e.frame);
+            return Some(Stuck::at(case.kernel(), &crashed.task, &crashed.stack, at));
+        }
+        case.task_stack(task.addr).map(|t| Stuck::of(case, &t))
+    }
+
+    /// What a task that did not find the lockup itself was doing: below the
+    /// interrupt that stopped it, or that took its CPU away.
+    fn of(case: &Case<'_>, active: &TaskStack) -> Stuck {
         // The panic's own stop interrupt lies on top.
         let frames = &active.stack.frames;
         let stopped = frames
             .iter()
             .take(32)
             .rposition(|f| {
-                matches!(f.function(), "stop_this_cpu" | "nmi_handle" | "asm_exc_nmi" | "exc_nmi"
-                    | "end_repeat_nmi" | "asm_sysvec_reboot" | "crash_nmi_callback")
+                matches!(
+                    f.function(),
+                    "stop_this_cpu"
+                        | "nmi_handle"
+                        | "asm_exc_nmi"
+                        | "exc_nmi"
+                        | "end_repeat_nmi"
+                        | "asm_sysvec_reboot"
+                        | "crash_nmi_callback"
+                        | "asm_sysvec_apic_timer_interrupt"
+                        | "asm_common_interrupt"
+                )
             })
             .map_or(0, |at| at + 1);
         let at = stopped.min(frames.len().saturating_sub(1));
-        Some(Stuck::at(case.kernel(), &active.task, &active.stack, at))
+        Stuck::at(case.kernel(), &active.task, &active.stack, at)
     }
 
     fn at(kernel: Option<&Kernel>, task: &Task, stack: &Stack, from: usize) -> Stuck {
@@ -119,7 +143,10 @@ impl Stuck {
     pub(crate) fn view(&self) -> StackView {
         let from = if self.waits_for_lock { self.frame.saturating_sub(1) } else { self.frame };
         let mut view = StackView::new(&self.stack, from);
-        view.note(self.frame, if self.waits_for_lock { "waits for the lock" } else { "stuck here" });
+        view.note(
+            self.frame,
+            if self.waits_for_lock { "waits for the lock" } else { "stuck here" },
+        );
         view
     }
 }
@@ -142,7 +169,9 @@ fn locks_taken(kernel: &Kernel, frame: &Frame) -> Vec<String> {
             let name = target.as_ref().map_or("", |s| base_name(&s.name));
             if let Some(lock) = first_argument.filter(|_| name.starts_with("_raw_spin_lock")) {
                 taken.push(lock);
-            } else if let Some(lock) = first_argument.filter(|_| name.starts_with("_raw_spin_unlock")) {
+            } else if let Some(lock) =
+                first_argument.filter(|_| name.starts_with("_raw_spin_unlock"))
+            {
                 taken.retain(|l| *l != lock);
             }
             first_argument = None;

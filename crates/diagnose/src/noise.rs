@@ -223,6 +223,8 @@ const COMMON_PATHS: &[&str] = &[
     "__run_timer_base",
     "run_timer_base",
     "run_timer_softirq",
+    "timer_expire_remote",
+    "tmigr_*",
     "handle_mm_fault",
     "__handle_mm_fault",
     "handle_pte_fault",
@@ -259,32 +261,32 @@ fn is_in(name: &str, patterns: &[&str]) -> bool {
 
 /// Whether the function runs only once the kernel has decided to die (or the
 /// exception's entry that leads there).
-pub fn is_dying(function: &str) -> bool {
+pub(crate) fn is_dying(function: &str) -> bool {
     is_in(function, DYING)
 }
 
 /// Whether it is an entry into the kernel or the start of a thread.
-pub fn is_entry(function: &str) -> bool {
+pub(crate) fn is_entry(function: &str) -> bool {
     is_in(function, ENTRY)
 }
 
 /// Whether it is the scheduler itself.
-pub fn is_sleeping(function: &str) -> bool {
+pub(crate) fn is_sleeping(function: &str) -> bool {
     is_in(function, SLEEPING)
 }
 
 /// Whether it is part of a lock or wait, not its user.
-pub fn is_waiting(function: &str) -> bool {
+pub(crate) fn is_waiting(function: &str) -> bool {
     is_in(function, WAITING) || is_sleeping(function)
 }
 
 /// Whether a signature is better without it.
-pub fn is_noise(function: &str) -> bool {
+pub(crate) fn is_noise(function: &str) -> bool {
     is_dying(function) || is_entry(function) || is_sleeping(function)
 }
 
 /// Whether many unrelated stacks have it: the last to be kept in a signature.
-pub fn is_common_path(function: &str) -> bool {
+pub(crate) fn is_common_path(function: &str) -> bool {
     is_in(function, COMMON_PATHS)
 }
 

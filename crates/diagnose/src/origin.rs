@@ -22,7 +22,7 @@ const DEEPEST: usize = 4;
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "from")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A global variable.
     Global {
         /// Its name.
@@ -57,33 +57,46 @@ pub enum Origin {
 
 impl Origin {
     /// In words, as the end of "rax ...". `None` when nothing is known.
-    pub fn describe(&self) -> Option<String> {
-        Some(match self {
+    pub(crate) fn describe(&self) -> Option<String> {
+        // Down to where it was first read; on the way, who handed it on.
+        let mut by: Vec<&str> = Vec::new();
+        let mut root = self;
+        while let Origin::Argument { passed: Some((caller, origin)), .. } = root {
+            by.push(caller);
+            if **origin == Origin::Unknown {
+                break;
+            }
+            root = origin;
+        }
+        let reader = by.last().copied();
+        let in_reader = reader.map_or(String::new(), |r| format!(" in {r}"));
+        let handed_on = match by.split_last() {
+            Some((_, [])) | None => String::new(),
+            Some((_, between)) => {
+                let mut between = between.to_vec();
+                between.reverse();
+                format!(" and handed on through {}", between.join(" and "))
+            }
+        };
+        let said = match root {
             Origin::Global { symbol, confirmed } => {
-                let check = if *confirmed { " (the dump still has that value there)" } else { "" };
-                format!("was read from the variable {symbol}{check}")
+                let check = if *confirmed { ", which still holds it" } else { "" };
+                format!("was read from the variable {symbol}{in_reader}{check}")
             }
             Origin::Member { offset, of } => {
-                let inside = match of.object() {
-                    Some(object) => format!(" of {object}"),
-                    None => " of an object".to_owned(),
-                };
-                format!("was read from offset {offset:#x}{inside}")
+                let object = of.object().unwrap_or_else(|| "an object".into());
+                format!("was read from offset {offset:#x} of {object}{in_reader}")
             }
-            Origin::Argument { number, passed: None } => {
-                format!("is the function's {} argument", ordinal(*number))
-            }
-            Origin::Argument { number, passed: Some((by, origin)) } => {
-                let chain = match origin.describe() {
-                    Some(text) => format!(", where it {text}"),
-                    None => String::new(),
-                };
-                format!("is the {} argument, passed by {by}{chain}", ordinal(*number))
-            }
-            Origin::Returned { by } => format!("is what {by} returned"),
-            Origin::Constant => "is a constant in the code".to_owned(),
+            Origin::Argument { number, passed: None } => match reader {
+                Some(reader) => format!("was the {} argument of {reader}", ordinal(*number)),
+                None => format!("is the function's {} argument", ordinal(*number)),
+            },
+            Origin::Argument { .. } => format!("was passed by {}", reader?),
+            Origin::Returned { by } => format!("is what {by} returned{in_reader}"),
+            Origin::Constant => format!("is a constant in the code{in_reader}"),
             Origin::Unknown => return None,
-        })
+        };
+        Some(said + &handed_on)
     }
 
     /// As the object that a member belongs to.
@@ -106,7 +119,7 @@ impl Origin {
     }
 
     /// The global variable at the root, if there is one.
-    pub fn global(&self) -> Option<&str> {
+    pub(crate) fn global(&self) -> Option<&str> {
         match self {
             Origin::Global { symbol, .. } => Some(symbol),
             Origin::Member { of, .. } => of.global(),
@@ -122,7 +135,7 @@ fn ordinal(n: usize) -> &'static str {
 
 /// Where `register` of frame `at` had its value (`value`) from, before the
 /// instruction at the frame's pc ran.
-pub fn origin_of(
+pub(crate) fn origin_of(
     kernel: &Kernel,
     frames: &[Frame],
     at: usize,
@@ -155,7 +168,7 @@ fn follow(
             None => Origin::Unknown,
         },
         Step::Constant => Origin::Constant,
-        Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, depth),
+        Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, value, depth),
         Step::Lost => Origin::Unknown,
     }
 }
@@ -275,7 +288,7 @@ fn base_at(
             None => Origin::Unknown,
         },
         Step::Constant => Origin::Constant,
-        Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, depth),
+        Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, None, depth),
         Step::Lost => Origin::Unknown,
     }
 }
@@ -286,6 +299,7 @@ fn argument(
     at: usize,
     symbol: &SymbolAt,
     register: &str,
+    value: Option<u64>,
     depth: usize,
 ) -> Origin {
     // A cold part begins in the middle of its function.
@@ -299,7 +313,7 @@ fn argument(
         .get(at + 1)
         .filter(|f| depth < DEEPEST && !f.is_interrupted() && f.symbol.is_some())
         .map(|caller| {
-            let origin = follow(kernel, frames, at + 1, register, None, depth + 1);
+            let origin = follow(kernel, frames, at + 1, register, value, depth + 1);
             (caller.function().to_owned(), Box::new(origin))
         });
     Origin::Argument { number: place + 1, passed }
@@ -366,18 +380,25 @@ mod tests {
 
     #[test]
     fn a_chain_reads_as_a_sentence() {
+        let passed = |by: &str, origin: Origin| Origin::Argument {
+            number: 1,
+            passed: Some((by.to_owned(), Box::new(origin))),
+        };
         let member = Origin::Member {
             offset: 0x20,
             of: Box::new(Origin::Argument { number: 1, passed: None }),
         };
-        let origin = Origin::Argument {
-            number: 1,
-            passed: Some(("crasher_expire_session".into(), Box::new(member))),
-        };
         assert_eq!(
-            origin.describe().unwrap(),
-            "is the first argument, passed by crasher_expire_session, where it was read from \
-             offset 0x20 of its first argument"
+            passed("expire", member).describe().unwrap(),
+            "was read from offset 0x20 of its first argument in expire"
         );
+        let global = Origin::Global { symbol: "current_session".into(), confirmed: true };
+        assert_eq!(
+            passed("update", passed("handle", global)).describe().unwrap(),
+            "was read from the variable current_session in handle, which still holds it and \
+             handed on through update"
+        );
+        assert_eq!(passed("caller", Origin::Unknown).describe().unwrap(), "was passed by caller");
+        assert_eq!(Origin::Unknown.describe(), None);
     }
 }

@@ -78,6 +78,19 @@ pub struct WhenFacts {
     pub source: String,
 }
 
+/// The task on the CPU that panicked. It is not always the culprit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CrashedFacts {
+    /// Thread ID.
+    pub pid: i32,
+    /// Name.
+    pub comm: String,
+    /// The CPU.
+    pub cpu: u32,
+    /// How it was found.
+    pub known_by: String,
+}
+
 /// A report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -94,6 +107,9 @@ pub struct Report {
     /// The panic's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub panic: Option<String>,
+    /// The task on the CPU that panicked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crashed: Option<CrashedFacts>,
     /// What killed it.
     pub cause: Finding,
     /// What was seen besides.
@@ -112,9 +128,11 @@ pub struct Report {
 pub fn report(kernel: &Kernel) -> Report {
     let case = Case::open(kernel);
     let mut findings = detectors::judge(&case);
-    let cause = findings.remove(0);
-    // A second explanation of the same panic that is no surer adds nothing.
-    findings.retain(|f| !f.fatal || f.confidence.level >= cause.confidence.level);
+    let mut cause = findings.remove(0);
+    // The log in its order, then what else proves it.
+    cause.evidence.sort_by_key(|e| e.at_ns.unwrap_or(u64::MAX));
+    // A second explanation of the same panic adds nothing: other trouble does.
+    findings.retain(|f| !f.fatal);
     findings.truncate(3);
     Report {
         schema: SCHEMA,
@@ -123,6 +141,12 @@ pub fn report(kernel: &Kernel) -> Report {
         when: when_facts(kernel, &case),
         died: case.is_dead(),
         panic: case.panic.as_ref().map(|(_, text)| text.clone()),
+        crashed: case.crashed.as_ref().map(|c| CrashedFacts {
+            pid: c.task.pid,
+            comm: c.task.comm.clone(),
+            cpu: c.cpu,
+            known_by: c.how.clone(),
+        }),
         signature: Signature::of(&cause),
         cause,
         also: findings,
@@ -134,13 +158,29 @@ pub fn report(kernel: &Kernel) -> Report {
 fn dump_facts(kernel: &Kernel) -> DumpFacts {
     let container = kernel.image().info().clone();
     let path = container.files.first().map_or("dump", |f| f.name.as_str());
-    let file = path.rsplit('/').next().unwrap_or(path);
+    DumpFacts { name: short_name(path), found_by: kernel.how_found().to_owned(), container }
+}
+
+/// "web-7" of /dumps/web-7.vmcore.1; a file that is just called vmcore goes by
+/// its folder, which kdump names after host and time.
+fn short_name(path: &str) -> String {
+    let mut parts = path.rsplit('/').filter(|p| !p.is_empty());
+    let file = parts.next().unwrap_or(path);
     let stem = file.split_once(".vmcore").map_or(file, |(stem, _)| stem);
-    DumpFacts { name: stem.to_owned(), found_by: kernel.how_found().to_owned(), container }
+    let nameless = matches!(stem.split('.').next(), Some("vmcore" | "dump" | "core"));
+    match parts.next() {
+        Some(folder) if nameless && folder != "." && folder != ".." => folder.to_owned(),
+        _ => stem.to_owned(),
+    }
 }
 
 fn machine_facts(kernel: &Kernel) -> MachineFacts {
-    let memory_bytes = kernel.image().ram().iter().map(|r| r.end - r.start).sum();
+    // What the kernel counts as RAM; the container may count video memory, too.
+    let present = kernel.nodes().ok().map(|nodes| nodes.iter().map(|n| n.present).sum::<u64>());
+    let memory_bytes = match present {
+        Some(pages) if pages > 0 => pages * kernel.image().page_size(),
+        _ => kernel.image().ram().iter().map(|r| r.end - r.start).sum(),
+    };
     let mut facts = MachineFacts { memory_bytes, ..MachineFacts::default() };
     let platform = kernel.platform();
     facts.cpu_model = platform.cpu.map(|c| c.name);

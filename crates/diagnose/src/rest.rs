@@ -173,7 +173,11 @@ pub(crate) fn missing(case: &Case<'_>) -> Vec<Missing> {
     let complete = kernel.image().completeness();
     if let Some(why) = &complete.incomplete {
         let lost = complete.lost.filter(|n| *n > 0).map(|n| format!(" ({n} pages lost)"));
-        add("part of the dump", format!("{why}{}", lost.unwrap_or_default()), Some("whatever lay there"));
+        add(
+            "part of the dump",
+            format!("{why}{}", lost.unwrap_or_default()),
+            Some("whatever lay there"),
+        );
     }
     if let Err(e) = kernel.btf() {
         add("type information", e.to_string(), Some("everything but the log, symbols and stacks"));
@@ -193,10 +197,10 @@ pub(crate) fn missing(case: &Case<'_>) -> Vec<Missing> {
     if let Some(e) = kernel.modules_broken() {
         add("some modules", e.to_string(), Some("their symbols: their frames have no names"));
     }
-    if let Ok(memory) = case.memory() {
-        if let Some(first) = memory.gaps.reasons().first() {
-            add("part of the memory counters", first.clone(), None);
-        }
+    if let Ok(memory) = case.memory()
+        && let Some(first) = memory.gaps.reasons().first()
+    {
+        add("part of the memory counters", first.clone(), None);
     }
     if case.crashed.is_none() && case.is_dead() {
         add(
@@ -224,15 +228,13 @@ fn slab_pages(
     if complete.filtered == Some(0) {
         return;
     }
-    let absent = found
-        .iter()
-        .any(|m| m.why.contains("filtered out") || m.why.contains("not in the dump: filtered"));
-    if absent {
+    // Tasks are slab objects.
+    if found.iter().any(|m| m.what.contains("tasks") && m.why.contains("filtered out")) {
         let release = kernel.vmcoreinfo().and_then(|v| v.osrelease()).unwrap_or("this kernel");
         found.push(Missing {
             what: "pages of the kernel's own objects".into(),
             why: format!(
-                "the dump's filter dropped slab pages, which no level asks for: a makedumpfile \
+                "the dump's filter dropped slab pages, which no level asks for; most likely a makedumpfile \
                  older than {release} misreads its struct page"
             ),
             costs: Some("tasks, modules, files and whatever else lay in them".into()),

@@ -20,6 +20,7 @@ layout! {
     struct CacheLayout for "kmem_cache" {
         list: Embedded = "list",
         name: CString = "name",
+        sysfs: u64 = "kobj.sd",
         bytes: u32 = "size",
         object_size: u32 = "object_size",
         free_pointer: u32 = "offset",
@@ -47,6 +48,7 @@ layout! {
 struct SlabObject {
     cache_addr: u64,
     cache: String,
+    merged: bool,
     object: u64,
     slab: u64,
     size: u64,
@@ -55,9 +57,12 @@ struct SlabObject {
 
 /// The freed object that a bad pointer was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stale {
-    /// Its cache.
+pub(crate) struct Stale {
+    /// Its cache, with the names that share it.
     pub cache: String,
+    /// The cache's name, where it is nobody else's: part of a signature. SLUB
+    /// merges caches in the order in which a boot makes them.
+    pub own_cache: Option<String>,
     /// Its address.
     pub object: u64,
     /// Where in it the pointer was.
@@ -68,7 +73,7 @@ pub struct Stale {
 
 impl Stale {
     /// As the source of a pointer: "a freed object ...".
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!(
             "an object of the slab cache {} that had been freed: at offset {:#x} stands the \
              allocator's link",
@@ -77,7 +82,7 @@ impl Stale {
     }
 
     /// As evidence.
-    pub fn proof(&self) -> String {
+    pub(crate) fn proof(&self) -> String {
         let link = match self.link {
             0 => "the end of the free list".to_owned(),
             link => format!("the free object {link:#x}"),
@@ -91,9 +96,11 @@ impl Stale {
 
 /// What the slab allocator was at when its own check fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheAtFault {
-    /// The cache's name.
+pub(crate) struct CacheAtFault {
+    /// The cache's name, with the names that share it.
     pub name: String,
+    /// The cache's name, where it is nobody else's.
+    pub own_name: Option<String>,
     /// The object.
     pub object: u64,
     /// Whether the object is the very one that heads the free list.
@@ -104,7 +111,7 @@ pub struct CacheAtFault {
 
 /// Looks for a free object that holds `pointer` where SLUB keeps its link,
 /// among what registers and the nearest stack words point to.
-pub fn find_stale(
+pub(crate) fn find_stale(
     kernel: &Kernel,
     crashed: &Crashed,
     exception: &Exception,
@@ -122,8 +129,9 @@ pub fn find_stale(
         let link = unscramble(pointer, random, at);
         let in_slab = link >= found.slab
             && link < found.slab + (1 << 20)
-            && (link - found.slab) % found.size == 0;
+            && (link - found.slab).is_multiple_of(found.size);
         (link == 0 || in_slab).then(|| Stale {
+            own_cache: (!found.merged).then(|| found.cache.clone()),
             cache: found.cache,
             object: found.object,
             offset,
@@ -134,7 +142,7 @@ pub fn find_stale(
 
 /// The cache and object that registers point to in frame `trap`, a function of
 /// the allocator.
-pub fn cache_on_stack(
+pub(crate) fn cache_on_stack(
     kernel: Option<&Kernel>,
     crashed: &Crashed,
     trap: usize,
@@ -155,13 +163,14 @@ pub fn cache_on_stack(
     let free = link == 0
         || (link >= found.slab
             && link < found.slab + (1 << 20)
-            && (link - found.slab) % found.size == 0);
+            && (link - found.slab).is_multiple_of(found.size));
     let state = if free { "its free-list link is set: it is free" } else { "in use" };
     Some(CacheAtFault {
         proof: format!(
             "{} object {:#x} ({} bytes): {state}",
             found.cache, found.object, found.object_size
         ),
+        own_name: (!found.merged).then(|| found.cache.clone()),
         name: found.cache,
         object: found.object,
         double_free: free,
@@ -180,8 +189,7 @@ fn candidates(kernel: &Kernel, crashed: &Crashed, exception: &Exception) -> Vec<
         "rbx", "rbp", "r12", "r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "rax", "r8", "r9",
         "r10", "r11",
     ];
-    let registers =
-        names.iter().filter_map(|n| exception.registers.get(register_named(n)?));
+    let registers = names.iter().filter_map(|n| exception.registers.get(register_named(n)?));
     let start = exception.registers.sp();
     let last = crashed.stack.frames.get(exception.frame + 3).or(crashed.stack.frames.last());
     let end = last.map_or(start, |f| f.sp).min(start.saturating_add(1024));
@@ -221,14 +229,66 @@ fn object_at(kernel: &Kernel, addr: u64) -> Option<SlabObject> {
     let size = u64::from(caches.bytes.read(kernel, cache_addr).ok()?);
     let slab = kernel.page_address(page).ok()?;
     let index = addr.checked_sub(slab)?.checked_div(size)?;
+    let first = caches.name.read(kernel, cache_addr).ok()?;
+    let cache = cache_name(kernel, cache_addr, &first);
     Some(SlabObject {
         cache_addr,
-        cache: caches.name.read(kernel, cache_addr).ok()?,
+        merged: cache != first,
+        cache,
         object: slab + index * size,
         slab,
         size,
         object_size: u64::from(caches.object_size.read(kernel, cache_addr).ok()?),
     })
+}
+
+layout! {
+    /// `struct kernfs_node`, include/linux/kernfs.h
+    struct KernfsLayout for "kernfs_node" {
+        name: CString = "name",
+        rb: Embedded = "rb",
+        flags: u16 = "flags",
+        children: Embedded = "dir.children",
+        target: u64 = "symlink.target_kn",
+    }
+}
+
+layout! {
+    /// `struct kset`, include/linux/kobject.h
+    struct KsetLayout for "kset" {
+        sysfs: u64 = "kobj.sd",
+    }
+}
+
+/// `KERNFS_LINK`, enum kernfs_node_type.
+const KERNFS_LINK: u16 = 4;
+
+/// The cache's name and, where SLUB merged caches of one size into it, theirs:
+/// `struct kmem_cache` keeps only the first. /sys/kernel/slab has a link for
+/// each (sysfs_slab_alias, mm/slub.c).
+pub(crate) fn cache_name(kernel: &Kernel, cache: u64, first: &str) -> String {
+    let mut others = aliases(kernel, cache).unwrap_or_default();
+    others.retain(|name| name != first);
+    others.sort();
+    match others.len() {
+        0 => first.to_owned(),
+        1..=3 => format!("{first} (merged by SLUB with {})", others.join(", ")),
+        n => format!("{first} (merged by SLUB with {} and {} more)", others[..2].join(", "), n - 2),
+    }
+}
+
+fn aliases(kernel: &Kernel, cache: u64) -> Option<Vec<String>> {
+    let node = kernel.layout::<KernfsLayout>().ok()?;
+    let own = kernel.layout::<CacheLayout>().ok()?.sysfs.read(kernel, cache).ok()?;
+    let kset = kernel.read_u64(kernel.symbol("slab_kset").ok()?).ok()?;
+    let folder = kernel.layout::<KsetLayout>().ok()?.sysfs.read(kernel, kset).ok()?;
+    let root = node.children.address(folder).ok()?;
+    let children = kernel.rbtree(root, node.rb.offset().ok()?, "the files of /sys/kernel/slab");
+    let links = children.ok()?.map_while(Result::ok).filter(|child| {
+        node.flags.read(kernel, *child).is_ok_and(|f| f & 0xf == KERNFS_LINK)
+            && node.target.read(kernel, *child).is_ok_and(|t| t == own)
+    });
+    Some(links.filter_map(|link| node.name.read(kernel, link).ok()).collect())
 }
 
 #[cfg(test)]
@@ -237,7 +297,8 @@ mod tests {
 
     #[test]
     fn a_scrambled_link_comes_back() {
-        let (at, random, link) = (0xffff_8880_0123_4560, 0x1234_5678_9abc_def0, 0xffff_8880_0123_4600);
+        let (at, random, link) =
+            (0xffff_8880_0123_4560, 0x1234_5678_9abc_def0, 0xffff_8880_0123_4600);
         let word = link ^ random ^ u64::swap_bytes(at);
         assert_eq!(unscramble(word, random, at), link);
         assert_eq!(unscramble(link, 0, at), link);

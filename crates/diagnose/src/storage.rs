@@ -21,7 +21,8 @@ impl Stall {
     /// "disk vda (virtio_blk) has 12 requests in flight, the oldest for 40 s".
     pub(crate) fn sentence(&self) -> String {
         let driver = self.driver.as_ref().map_or(String::new(), |d| format!(" ({d})"));
-        let age = self.oldest_ns.map_or(String::new(), |n| format!(", the oldest for {}", duration(n)));
+        let age =
+            self.oldest_ns.map_or(String::new(), |n| format!(", the oldest for {}", duration(n)));
         format!("disk {}{driver} has {} in flight{age}", self.disk, count(self.requests, "request"))
     }
 }

@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// Bytes with a binary unit: "15.6 MiB".
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1024 {
         return format!("{n} B");
@@ -19,7 +19,7 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// A time span: "14.2 s", "3 min 5 s", "2 h 7 min", "12 days 3 h".
-pub fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match seconds {
         0..60 => format!("{:.1} s", ns as f64 / 1e9),
@@ -30,7 +30,7 @@ pub fn duration(ns: u64) -> String {
 }
 
 /// Seconds since 1970 in UTC: "2026-11-23 06:52:10 UTC".
-pub fn utc(seconds: i64) -> String {
+pub(crate) fn utc(seconds: i64) -> String {
     let days = seconds.div_euclid(86_400);
     let time = seconds.rem_euclid(86_400);
     // Howard Hinnant's civil_from_days, for the proleptic Gregorian calendar.
@@ -49,7 +49,7 @@ pub fn utc(seconds: i64) -> String {
 }
 
 /// "1 task", "3 tasks".
-pub fn count(n: usize, noun: &str) -> String {
+pub(crate) fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 

@@ -37,7 +37,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     );
     for task in case.active.iter().take(4) {
         let top = task.stack.frames.first().map_or("user space", |f| f.function());
-        finding.proof(Source::Stack, format!("CPU {}: {} in {top}", task.task.cpu, who(&task.task)));
+        finding
+            .proof(Source::Stack, format!("CPU {}: {} in {top}", task.task.cpu, who(&task.task)));
     }
     if let Some(why) = &case.log_error {
         finding.against.push(format!("the log can't be read: {why}"));

@@ -38,7 +38,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.functions = chain(&crashed.stack, frame);
     add_log(case, &mut finding, logged);
     match &fault.instruction {
-        Ok(text) => finding.proof(Source::Code, format!("{text}   at {}", fault.location)),
+        Ok(text) => finding.proof(Source::Code, format!("{}: {text}", fault.location)),
         Err(why) => finding.against.push(format!("the instruction can't be read: {why}")),
     }
     finding.against.extend(fault.disagreements.iter().cloned());
@@ -111,8 +111,14 @@ mod tests {
         5.0 RIP: 0010:crasher_check_refs+0x10/0x20 [crasher]
         5.1 Kernel panic - not syncing: Fatal exception";
     const STACK: [&str; 8] = [
-        "panic", "oops_end", "do_trap", "do_error_trap", "exc_invalid_op", "asm_exc_invalid_op",
-        "crasher:crasher_check_refs", "crasher:crasher_update_refs",
+        "panic",
+        "oops_end",
+        "do_trap",
+        "do_error_trap",
+        "exc_invalid_op",
+        "asm_exc_invalid_op",
+        "crasher:crasher_check_refs",
+        "crasher:crasher_update_refs",
     ];
 
     #[test]

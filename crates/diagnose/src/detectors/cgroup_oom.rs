@@ -41,18 +41,22 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let full = memory.is_some_and(|m| m.max.is_some_and(|max| m.usage + max / 8 >= max));
     let (level, reason) = match (&found, full) {
         (Some((_, how)), true) => (Level::Certain, *how),
-        (Some(_), false) => (Level::Likely, "the group is named, but its usage is below its limit now"),
-        (None, _) => (Level::Likely, "the charge failed on this stack; the group's counters can't be read"),
+        (Some(_), false) => {
+            (Level::Likely, "the group is named, but its usage is below its limit now")
+        }
+        (None, _) => {
+            (Level::Likely, "the charge failed on this stack; the group's counters can't be read")
+        }
     };
     let mut finding = Finding::new(Kind::CgroupOom, cause, level, reason);
     finding.task = Some((crashed.task.pid, crashed.task.comm.clone()));
     finding.functions = vec!["mem_cgroup_out_of_memory".into()];
     finding.subject = Some(format!("task {}", crashed.task.comm));
     add_log(case, &mut finding, case.last(&[IncidentKind::Oom]));
-    if let (Some(objects), Some(logged)) = (&path, &logged_path) {
-        if objects != logged {
-            finding.against.push(format!("the log names the cgroup {logged}"));
-        }
+    if let (Some(objects), Some(logged)) = (&path, &logged_path)
+        && objects != logged
+    {
+        finding.against.push(format!("the log names the cgroup {logged}"));
     }
     if let Some(value) = case.setting(&["sysctl_panic_on_oom"]) {
         finding.proof(Source::Setting, format!("vm.panic_on_oom={value}"));
@@ -80,9 +84,9 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     }
     finding.sections.push(crashed_stack(crashed, "STACK OF THE TASK THAT ASKED", ""));
     let grower = inside.first().map_or(crashed.task.comm.clone(), |t| t.task.comm.clone());
-    finding.next.push(Advice::words(format!(
-        "raise memory.max of {name}, or find out why {grower} grows"
-    )));
+    finding
+        .next
+        .push(Advice::words(format!("raise memory.max of {name}, or find out why {grower} grows")));
     finding.next.push(Advice::words(
         "vm.panic_on_oom=2 is rarely meant on a server: 0 kills a task of the cgroup and goes on",
     ));
@@ -99,30 +103,38 @@ fn group(case: &Case<'_>, crashed: &Crashed) -> Option<(Cgroup, &'static str)> {
     // group in a register or on its stack.
     let start = frames.get(at.checked_sub(1)?)?.sp;
     let end = frames.get(at + 2).or(frames.last())?.sp.min(start.saturating_add(4096));
-    let words: Vec<u64> =
-        (start..end).step_by(8).filter_map(|a| kernel.read_u64(a).ok()).collect();
+    let words: Vec<u64> = (start..end).step_by(8).filter_map(|a| kernel.read_u64(a).ok()).collect();
     let named = words.iter().find_map(|word| {
-        groups.iter().position(|g| {
-            g.memory.as_ref().is_some_and(|m| m.addr == *word && m.max.is_some())
-        })
+        groups
+            .iter()
+            .position(|g| g.memory.as_ref().is_some_and(|m| m.addr == *word && m.max.is_some()))
     });
     if let Some(i) = named {
-        return Some((groups.swap_remove(i), "the stack names the group, and its counters are at the limit"));
+        return Some((
+            groups.swap_remove(i),
+            "the stack names the group, and its counters are at the limit",
+        ));
     }
     // Else: the nearest ancestor of the task's group that is full.
     let own = kernel.task_cgroup(&crashed.task).ok()?;
     let mut above: Vec<usize> = (0..groups.len())
         .filter(|i| {
             let path = groups[*i].path.as_str();
-            let inside = own == path || own.starts_with(&format!("{}/", path.trim_end_matches('/')));
-            inside && groups[*i].memory.as_ref().is_some_and(|m| {
-                m.max.is_some_and(|max| m.usage + max / 8 >= max)
-            })
+            let inside =
+                own == path || own.starts_with(&format!("{}/", path.trim_end_matches('/')));
+            inside
+                && groups[*i]
+                    .memory
+                    .as_ref()
+                    .is_some_and(|m| m.max.is_some_and(|max| m.usage + max / 8 >= max))
         })
         .collect();
     above.sort_by_key(|i| std::cmp::Reverse(groups[*i].path.len()));
     let i = *above.first()?;
-    Some((groups.swap_remove(i), "the nearest full group above the task; its counters are at the limit"))
+    Some((
+        groups.swap_remove(i),
+        "the nearest full group above the task; its counters are at the limit",
+    ))
 }
 
 fn tasks_inside(case: &Case<'_>, path: Option<&str>) -> Vec<super::oom::TaskUse> {
@@ -139,9 +151,8 @@ fn group_bars(group: &Cgroup) -> Option<Section> {
     let stat = |names: &[&str]| memory.stat.get_any(names).and_then(|n| u64::try_from(n).ok());
     let shmem = stat(&["shmem"]);
     let file = stat(&["file"]).map(|f| f.saturating_sub(shmem.unwrap_or(0)));
-    let slab = stat(&["slab"]).or_else(|| {
-        Some(stat(&["slab_reclaimable"])? + stat(&["slab_unreclaimable"])?)
-    });
+    let slab = stat(&["slab"])
+        .or_else(|| Some(stat(&["slab_reclaimable"])? + stat(&["slab_unreclaimable"])?));
     let rows = [
         ("anon", stat(&["anon", "rss"])),
         ("shmem", shmem),
@@ -153,7 +164,11 @@ fn group_bars(group: &Cgroup) -> Option<Section> {
         .into_iter()
         .filter_map(|(label, n)| Some(Bar { label: label.into(), bytes: n? }))
         .collect();
-    Some(Section::Bars { title: format!("MEMORY OF THE CGROUP ({})", bytes(max)), full_bytes: max, bars })
+    Some(Section::Bars {
+        title: format!("MEMORY OF THE CGROUP ({})", bytes(max)),
+        full_bytes: max,
+        bars,
+    })
 }
 
 #[cfg(test)]
@@ -161,7 +176,8 @@ mod tests {
     use super::*;
     use crate::testing::case;
 
-    const LOG: &str = "17.8 tail invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
+    const LOG: &str =
+        "17.8 tail invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
         17.8 memory: usage 16384kB, limit 16384kB, failcnt 52
         17.8 Memory cgroup stats for /kubepods/pod1:
         17.9 Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled";

@@ -6,7 +6,7 @@ use kmortem_kernel::task::Task;
 use crate::case::{Case, Crashed, TaskStack};
 use crate::fault::callers;
 use crate::finding::{Advice, Evidence, Finding, Section, Source};
-use crate::oops::{Incident, IncidentKind};
+use crate::oops::Incident;
 use crate::view::StackView;
 
 /// "insmod (247)".
@@ -157,13 +157,6 @@ pub(super) fn oops_to_panic(case: &Case<'_>) -> String {
         "" => "The oops stopped the machine before a panic was logged.".into(),
         other => format!("It ended in the panic \"{other}\"."),
     }
-}
-
-/// Trouble that was in the log before `at_ns` and may be the true cause.
-pub(super) fn earlier_trouble<'c>(case: &'c Case<'_>, at_ns: u64) -> Option<&'c Incident> {
-    case.incidents.iter().find(|i| {
-        i.at_ns < at_ns && (i.kind.is_serious() || i.kind == IncidentKind::Warning)
-    })
 }
 
 /// Callers of frame `at` as a phrase: ", called by a ← b", or nothing.

@@ -49,7 +49,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.functions = chain(&crashed.stack, exception.frame);
     add_log(case, &mut finding, case.own_oops());
     match &fault.instruction {
-        Ok(text) => finding.proof(Source::Code, format!("{text}   at {}", fault.location)),
+        Ok(text) => finding.proof(Source::Code, format!("{}: {text}", fault.location)),
         Err(why) => finding.against.push(format!("the instruction can't be read: {why}")),
     }
     if let (Some(name), Some(value)) = (&divisor, value) {

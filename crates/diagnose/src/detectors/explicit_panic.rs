@@ -32,7 +32,8 @@ const NOT_EXPLICIT: &[&str] = &[
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let text = case.panic_text();
     let crashed = case.crashed.as_ref().filter(|c| c.is_dying() && c.fault().is_none());
-    if text.is_empty() && crashed.is_none() {
+    let oopsed = case.crashed.as_ref().is_some_and(|c| c.fault().is_some());
+    if oopsed || text.is_empty() && crashed.is_none() {
         return None;
     }
     let own = NOT_EXPLICIT.iter().any(|w| text.starts_with(w));
@@ -106,7 +107,10 @@ fn leak(case: &Case<'_>, finding: &mut Finding, module: Option<&str>) {
     );
     finding.proof(
         Source::Object,
-        format!("cache {}: {} objects of {} bytes in use", cache.name, cache.objects, cache.object_size),
+        format!(
+            "cache {}: {} objects of {} bytes in use",
+            cache.name, cache.objects, cache.object_size
+        ),
     );
     finding.subject = Some(format!("cache {}", cache.name));
     if related {
@@ -127,9 +131,13 @@ mod tests {
         let stack = ["delay_tsc", "panic", "crasher:crasher_leak_memory", "crasher:crasher_init"];
         let finding = detect(&case(log, "insmod", &stack, None)).unwrap();
         assert_eq!(finding.kind, Kind::ModulePanic);
-        assert!(finding.cause.starts_with(
-            "crasher_leak_memory+0x10 [crasher], called by crasher_init gave up"
-        ), "{}", finding.cause);
+        assert!(
+            finding
+                .cause
+                .starts_with("crasher_leak_memory+0x10 [crasher], called by crasher_init gave up"),
+            "{}",
+            finding.cause
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let crashed = case.crashed.as_ref();
     let on_stack = crashed.is_some_and(|c| WATCHDOGS.iter().any(|w| c.stack.has(w)));
     let said = case.panic_text().contains("Hard LOCKUP");
-    if !(on_stack && case.is_dead()) && !said {
+    let died_of_it = on_stack && case.is_dead();
+    if !died_of_it && !said {
         return None;
     }
     let logged = case.last(&[IncidentKind::HardLockup]);
@@ -109,6 +110,10 @@ mod tests {
         culprit.cpu = 1;
         case.active = vec![TaskStack { task: culprit, stack: stack(&["spin_forever", "kthread"]) }];
         let finding = detect(&case).unwrap();
-        assert!(finding.cause.starts_with("culprit (9) does not leave spin_forever"), "{}", finding.cause);
+        assert!(
+            finding.cause.starts_with("culprit (9) does not leave spin_forever"),
+            "{}",
+            finding.cause
+        );
     }
 }

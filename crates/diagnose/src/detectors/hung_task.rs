@@ -63,9 +63,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
 /// The task to explain: the first that the watchdog named and that still
 /// waits, else the one in D state that waits longest.
 fn victim(case: &Case<'_>, logged: &[&Incident]) -> Option<TaskStack> {
-    let named = logged.iter().filter_map(|i| hung_pid(i.title())).find_map(|pid| {
-        case.sleepers().iter().find(|s| s.task.pid == pid)
-    });
+    let named = logged
+        .iter()
+        .filter_map(|i| hung_pid(i.title()))
+        .find_map(|pid| case.sleepers().iter().find(|s| s.task.pid == pid));
     named.or_else(|| case.sleepers().first()).cloned()
 }
 
@@ -79,12 +80,21 @@ fn hung_pid(title: &str) -> Option<i32> {
 fn explain(case: &Case<'_>, victim: &TaskStack) -> Finding {
     let graph = case.waits();
     let chain_of_waits = graph.chain(victim.task.addr);
-    let cycle = graph.cycles.iter().find(|cycle| {
-        chain_of_waits.iter().any(|w| cycle.iter().any(|t| t.addr == w.waiter.addr))
-    });
+    let cycle = graph
+        .cycles
+        .iter()
+        .find(|cycle| chain_of_waits.iter().any(|w| cycle.iter().any(|t| t.addr == w.waiter.addr)));
     if let Some(cycle) = cycle {
         let tasks: Vec<u64> = cycle.iter().map(|t| t.addr).collect();
         return deadlock(case, &tasks);
+    }
+    // A holder that waits for an event nobody owns is where the chain ends: it
+    // is what the others wait for, and its own wait says why.
+    let mut chain_of_waits = chain_of_waits;
+    if chain_of_waits.len() > 1
+        && chain_of_waits.last().is_some_and(|w| is_event(w) && w.lock.owner.certain().is_none())
+    {
+        chain_of_waits.pop();
     }
     match chain_of_waits.last() {
         Some(last) => {
@@ -126,13 +136,25 @@ fn place(found: &TaskStack) -> String {
     frame.and_then(|f| f.symbol.as_ref()).map_or_else(|| "an unknown place".into(), short)
 }
 
-/// "for 10.1 s" since the task last ran.
+/// "10.1 s", since the task last ran.
 fn waited(case: &Case<'_>, task: &Task) -> String {
     let now = case.panic.as_ref().map(|(at, _)| *at);
     match (now, task.last_arrival_ns) {
-        (Some(now), Some(then)) if now > then => format!("for {}", duration(now - then)),
-        _ => "for too long".into(),
+        (Some(now), Some(then)) if now > then => duration(now - then),
+        _ => "too long".into(),
     }
+}
+
+/// Whether it waits for something to happen, not for somebody to let go.
+fn is_event(wait: &Wait) -> bool {
+    matches!(
+        wait.lock.kind,
+        LockKind::Completion
+            | LockKind::WaitQueue
+            | LockKind::SwaitQueue
+            | LockKind::FolioBit
+            | LockKind::Bit
+    )
 }
 
 fn names(wait: &Wait) -> String {
@@ -150,14 +172,11 @@ fn behind_lock(
 ) -> Finding {
     let first = waits[0];
     let last = waits[waits.len() - 1];
-    let event = matches!(
-        last.lock.kind,
-        LockKind::Completion | LockKind::WaitQueue | LockKind::SwaitQueue | LockKind::FolioBit
-            | LockKind::Bit
-    );
-    let between = waits.iter().skip(1).map(|w| {
-        format!(", whose holder {} itself waits for {}", names(w), lock_name(w))
-    });
+    let event = is_event(last);
+    let between = waits
+        .iter()
+        .skip(1)
+        .map(|w| format!(", whose holder {} itself waits for {}", names(w), lock_name(w)));
     let mut cause = format!(
         "{} waited {} for {}{}",
         who(&victim.task),
@@ -169,7 +188,10 @@ fn behind_lock(
     let (level, reason) = match (&last.lock.owner, holder) {
         (Owner::Task(_), Some(holder)) => {
             cause += &format!(", held by {}, which {}.", who(&holder.task), what_it_does(holder));
-            (Level::Certain, "the lock's owner field names the holder, and the waiter is on its list")
+            (
+                Level::Certain,
+                "the lock's owner field names the holder, and the waiter is on its list",
+            )
         }
         (Owner::Task(task), None) => {
             cause += &format!(", held by the task at {:#x}, which no longer exists.", task.addr);
@@ -180,7 +202,10 @@ fn behind_lock(
             (Level::Likely, "the lock is held for reading; the kernel does not record by whom")
         }
         (Owner::Last(task), _) => {
-            let name = task.task.as_ref().map_or_else(|| format!("{:#x}", task.addr), |t| format!("{} ({})", t.comm, t.pid));
+            let name = task
+                .task
+                .as_ref()
+                .map_or_else(|| format!("{:#x}", task.addr), |t| format!("{} ({})", t.comm, t.pid));
             cause += &format!(", last taken by {name}.");
             (Level::Likely, "the lock notes who took it last, not who holds it")
         }
@@ -197,6 +222,7 @@ fn behind_lock(
             (Level::Likely, "the waiter is on the lock's list; its holder is not recorded")
         }
     };
+    cause += &others_behind(case, waits);
     cause += panic_sentence(case);
     let mut finding = Finding::new(Kind::HungTask, cause, level, reason);
     finding.task = Some((victim.task.pid, victim.task.comm.clone()));
@@ -212,11 +238,13 @@ fn behind_lock(
     for wait in waits {
         finding.proof(Source::Object, owner_evidence(wait));
     }
-    if let Some(holder) = holder {
-        if holder.task.state == TaskState::Running {
-            finding.confidence.level = Level::Likely;
-            finding.against.push(format!("{} is running: the lock may only be busy", who(&holder.task)));
-        }
+    if let Some(holder) = holder
+        && holder.task.state == TaskState::Running
+    {
+        finding.confidence.level = Level::Likely;
+        finding
+            .against
+            .push(format!("{} is running: the lock may only be busy", who(&holder.task)));
     }
     if let Some(stall) = io {
         add_stall(&mut finding, &stall);
@@ -240,6 +268,30 @@ fn behind_lock(
     finding
 }
 
+/// Whether the task of `wait` waits for one of `locks`, or for a task that does.
+fn is_behind(case: &Case<'_>, wait: &Wait, locks: &[&Wait]) -> bool {
+    let own = case.waits().chain(wait.waiter.addr);
+    own.iter().any(|step| locks.iter().any(|l| l.lock.addr == step.lock.addr))
+}
+
+/// " cat (137) and cat (138) wait behind it, too."
+fn others_behind(case: &Case<'_>, waits: &[&Wait]) -> String {
+    let drawn: Vec<u64> = waits.iter().map(|w| w.waiter.addr).collect();
+    let more: Vec<String> = case
+        .waits()
+        .waits
+        .iter()
+        .filter(|w| !drawn.contains(&w.waiter.addr) && is_behind(case, w, waits))
+        .map(names)
+        .collect();
+    match more.as_slice() {
+        [] => String::new(),
+        [one] => format!(" {one} waits behind it, too."),
+        [one, two] => format!(" {one} and {two} wait behind it, too."),
+        [one, two, rest @ ..] => format!(" {one}, {two} and {} more wait behind it.", rest.len()),
+    }
+}
+
 fn panic_sentence(case: &Case<'_>) -> &'static str {
     match case.setting(&["sysctl_hung_task_panic"]) {
         Some(n) if n > 0 => " The hung-task watchdog (hung_task_panic) then panicked the machine.",
@@ -256,22 +308,22 @@ fn what_it_does(holder: &TaskStack) -> String {
         TaskState::Zombie | TaskState::Dead => "is dead: it ended without unlocking".into(),
         TaskState::Stopped | TaskState::Traced => format!("is stopped in {at}"),
         state => {
-            let for_what = holder
-                .stack
-                .frames
-                .iter()
-                .map(|f| f.function())
-                .find_map(|f| match f {
-                    "msleep" | "msleep_interruptible" | "do_nanosleep" => Some(" for a time"),
-                    f if f.starts_with("wait_for_completion") => Some(" for a completion"),
-                    f if f.starts_with("io_schedule") => Some(" for I/O"),
-                    "schedule_timeout" => Some(" for a time or an event"),
-                    _ => None,
-                })
-                .unwrap_or("");
-            format!("sleeps{for_what} in {at} (state {})", state.letter())
+            format!("sleeps{} in {at} (state {})", sleeps_for(&holder.stack), state.letter())
         }
     }
+}
+
+/// What the functions on a sleeper's stack say that it waits for.
+fn sleeps_for(stack: &Stack) -> &'static str {
+    const SIGNS: &[(&str, &str)] = &[
+        ("wait_for_completion", " for a completion"),
+        ("msleep", " for a time (msleep)"),
+        ("do_nanosleep", " for a time"),
+        ("io_schedule", " for I/O"),
+        ("kthread_worker_fn", " for work"),
+    ];
+    let on_stack = |prefix: &str| stack.frames.iter().any(|f| f.function().starts_with(prefix));
+    SIGNS.iter().find(|(prefix, _)| on_stack(prefix)).map_or("", |(_, what)| what)
 }
 
 fn owner_evidence(wait: &Wait) -> String {
@@ -304,24 +356,29 @@ fn picture(case: &Case<'_>, waits: &[&Wait], holder: Option<&TaskStack>) -> Sect
             _ => format!("{} {state} ──▶ {what}", names(wait)),
         });
     }
-    let locks: Vec<u64> = waits.iter().map(|w| w.lock.addr).collect();
     let drawn: Vec<u64> = waits.iter().map(|w| w.waiter.addr).collect();
     let graph = case.waits();
     let others: Vec<&Wait> = graph
         .waits
         .iter()
-        .filter(|w| !drawn.contains(&w.waiter.addr) && locks.contains(&w.lock.addr))
+        .filter(|w| !drawn.contains(&w.waiter.addr) && is_behind(case, w, waits))
         .collect();
     for wait in others.iter().take(4) {
-        lines.push(format!("{} ──▶ {} (as well)", names(wait), lock_name(wait)));
+        let holder = wait.lock.owner.certain().and_then(|o| o.task.as_ref());
+        let holder = holder.map_or(String::new(), |t| format!(" ──▶ {} ({})", t.comm, t.pid));
+        lines.push(format!("{} ──▶ {}{holder}", names(wait), lock_name(wait)));
     }
     let behind = others.len() + drawn.len();
     let elsewhere = case.sleepers().iter().filter(|s| {
         !drawn.contains(&s.task.addr) && !others.iter().any(|w| w.waiter.addr == s.task.addr)
     });
     match elsewhere.count() {
-        0 => lines.push(format!("{} behind this, no other task in D state", crate::text::count(behind, "task"))),
-        n => lines.push(format!("{} in D state for other reasons", crate::text::count(n, "more task"))),
+        0 => lines.push(format!(
+            "{} behind this, no other task in D state",
+            crate::text::count(behind, "task")
+        )),
+        n => lines
+            .push(format!("{} in D state for other reasons", crate::text::count(n, "more task"))),
     }
     Section::Lines { title: "WHO WAITS FOR WHOM".into(), lines }
 }
@@ -346,7 +403,9 @@ fn deadlock(case: &Case<'_>, cycle: &[u64]) -> Finding {
     let stacks: Vec<TaskStack> = cycle.iter().filter_map(|t| case.task_stack(*t)).collect();
     let mut locks: Vec<String> = waits.iter().map(|w| lock_name(w)).collect();
     locks.sort();
-    finding.subject = Some(locks.iter().map(|l| l.split(" 0x").next().unwrap_or(l)).collect::<Vec<_>>().join(" and "));
+    finding.subject = Some(
+        locks.iter().map(|l| l.split(" 0x").next().unwrap_or(l)).collect::<Vec<_>>().join(" and "),
+    );
     let mut functions: Vec<String> = stacks
         .iter()
         .flat_map(|s| chain(&s.stack, own_frame(&s.stack)).into_iter().take(2))
@@ -361,10 +420,8 @@ fn deadlock(case: &Case<'_>, cycle: &[u64]) -> Finding {
     }
     let module = stacks.iter().find_map(|s| module_on(&s.stack, own_frame(&s.stack)));
     blame_module(case, &mut finding, module);
-    let mut lines: Vec<String> = waits
-        .iter()
-        .map(|w| format!("{} ──▶ {}", names(w), lock_name(w)))
-        .collect();
+    let mut lines: Vec<String> =
+        waits.iter().map(|w| format!("{} ──▶ {}", names(w), lock_name(w))).collect();
     if let Some(first) = waits.first() {
         lines.push(format!("  ╰──▶ back to {}", names(first)));
     }
@@ -375,10 +432,9 @@ fn deadlock(case: &Case<'_>, cycle: &[u64]) -> Finding {
             stack: StackView::new(&stack.stack, 0),
         });
     }
-    finding.next.push(Advice::words(format!(
-        "take {} in one order everywhere",
-        locks.join(" and ")
-    )));
+    finding
+        .next
+        .push(Advice::words(format!("take {} in one order everywhere", locks.join(" and "))));
     let commands = stacks.iter().take(4).map(|s| format!("bt {}", s.task.pid)).collect();
     finding.next.push(Advice { text: "their stacks in full".into(), commands });
     finding
@@ -463,8 +519,14 @@ mod tests {
             lock: Lock {
                 kind: LockKind::Mutex,
                 addr: 0xffff_ffff_c000_0000 + lock.len() as u64,
-                symbol: Some(SymbolAt { name: lock.into(), offset: 0, size: 32, module: Some("m".into()) }),
+                symbol: Some(SymbolAt {
+                    name: lock.into(),
+                    offset: 0,
+                    size: 32,
+                    module: Some("m".into()),
+                }),
                 bit: None,
+                bit_name: None,
                 mm: None,
                 owner,
             },
@@ -482,14 +544,25 @@ mod tests {
 
     #[test]
     fn the_holder_is_named_with_what_it_does() {
-        let waiter = sleeper(244, "waiter", TaskState::Uninterruptible, &["__schedule", "__mutex_lock", "m:wait_for_it", "kthread"]);
-        let owner = sleeper(243, "owner", TaskState::Interruptible, &["__schedule", "schedule_timeout", "m:hold_it", "kthread"]);
+        let waiter = sleeper(
+            244,
+            "waiter",
+            TaskState::Uninterruptible,
+            &["__schedule", "__mutex_lock", "m:wait_for_it", "kthread"],
+        );
+        let owner = sleeper(
+            243,
+            "owner",
+            TaskState::Interruptible,
+            &["__schedule", "schedule_timeout", "m:hold_it", "kthread"],
+        );
         let waits = vec![wait(&waiter.task, "table_lock", Owner::Task(named(&owner.task)))];
-        let case = case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
+        let case =
+            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
         let finding = detect(&case).unwrap();
         assert!(
             finding.cause.starts_with(
-                "waiter (244) waited for 10.2 s for mutex table_lock [m], held by owner (243), which sleeps for a time or an event in hold_it+0x10 [m] (state S)."
+                "waiter (244) waited 10.2 s for mutex table_lock [m], held by owner (243), which sleeps in hold_it+0x10 [m] (state S)."
             ),
             "{}",
             finding.cause
@@ -500,8 +573,18 @@ mod tests {
 
     #[test]
     fn a_circle_is_a_deadlock_whoever_was_found_first() {
-        let a = sleeper(244, "a", TaskState::Uninterruptible, &["__schedule", "__mutex_lock", "m:lock_both"]);
-        let b = sleeper(245, "b", TaskState::Uninterruptible, &["__schedule", "__mutex_lock", "m:lock_both"]);
+        let a = sleeper(
+            244,
+            "a",
+            TaskState::Uninterruptible,
+            &["__schedule", "__mutex_lock", "m:lock_both"],
+        );
+        let b = sleeper(
+            245,
+            "b",
+            TaskState::Uninterruptible,
+            &["__schedule", "__mutex_lock", "m:lock_both"],
+        );
         let waits = vec![
             wait(&a.task, "journal", Owner::Task(named(&b.task))),
             wait(&b.task, "table", Owner::Task(named(&a.task))),
@@ -509,7 +592,10 @@ mod tests {
         let case = case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![a, b], vec![], waits);
         let finding = detect(&case).unwrap();
         assert_eq!(finding.kind, Kind::Deadlock);
-        assert!(finding.cause.contains("mutex journal [m]") && finding.cause.contains("mutex table [m]"));
+        assert!(
+            finding.cause.contains("mutex journal [m]")
+                && finding.cause.contains("mutex table [m]")
+        );
         assert_eq!(finding.functions, ["m:lock_both"]);
     }
 
@@ -518,7 +604,8 @@ mod tests {
         let waiter = sleeper(244, "waiter", TaskState::Uninterruptible, &["__mutex_lock", "m:w"]);
         let owner = sleeper(243, "owner", TaskState::Running, &["m:busy"]);
         let waits = vec![wait(&waiter.task, "l", Owner::Task(named(&owner.task)))];
-        let case = case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
+        let case =
+            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
         let finding = detect(&case).unwrap();
         assert_eq!(finding.confidence.level, Level::Likely);
         assert!(finding.against[0].contains("running"));
@@ -526,14 +613,19 @@ mod tests {
 
     #[test]
     fn a_wait_without_a_lock_is_only_possible() {
-        let waiter = sleeper(244, "cp", TaskState::Uninterruptible, &["__schedule", "weird_wait", "f"]);
-        let case = case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![], vec![]);
+        let waiter =
+            sleeper(244, "cp", TaskState::Uninterruptible, &["__schedule", "weird_wait", "f"]);
+        let case =
+            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![], vec![]);
         assert_eq!(detect(&case).unwrap().confidence.level, Level::Possible);
     }
 
     #[test]
     fn names_with_colons_keep_their_pid() {
-        assert_eq!(hung_pid("INFO: task kworker/1:2:50 blocked for more than 120 seconds."), Some(50));
+        assert_eq!(
+            hung_pid("INFO: task kworker/1:2:50 blocked for more than 120 seconds."),
+            Some(50)
+        );
         assert_eq!(hung_pid("INFO: task waiter blocked for"), None);
     }
 

@@ -17,7 +17,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let panic = case.panic_text();
     let mut finding = if let Some((_, code)) = panic.split_once("Attempted to kill init!") {
         init_ended(case, code)
-    } else if panic.contains("Unable to mount root fs") || panic.contains("No working init found")
+    } else if panic.contains("Unable to mount root fs")
+        || panic.contains("No working init found")
         || panic.contains("Requested init")
     {
         let asked = case.kernel().and_then(|k| k.kernel_command_line().ok()).and_then(|line| {
@@ -47,7 +48,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn init_ended(case: &Case<'_>, code: &str) -> Finding {
-    let code = code.trim().strip_prefix("exitcode=0x").and_then(|c| u32::from_str_radix(c, 16).ok());
+    let code =
+        code.trim().strip_prefix("exitcode=0x").and_then(|c| u32::from_str_radix(c, 16).ok());
     let how = match code {
         Some(c) if c & 0x7f != 0 => {
             let signal = c & 0x7f;
@@ -94,8 +96,10 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_told() {
-        let log = |code: &str| format!("3.0 Kernel panic - not syncing: Attempted to kill init! exitcode={code}");
-        let mut with = |code: &str| {
+        let log = |code: &str| {
+            format!("3.0 Kernel panic - not syncing: Attempted to kill init! exitcode={code}")
+        };
+        let with = |code: &str| {
             let mut case = case(&log(code), "systemd", &["panic", "do_exit"], None);
             case.crashed.as_mut().unwrap().task.tgid = 1;
             detect(&case).unwrap()
@@ -108,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_missing_root_is_its_own_kind() {
-        let log = "1.0 Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)";
+        let log =
+            "1.0 Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)";
         assert_eq!(detect(&case(log, "swapper/0", &["panic"], None)).unwrap().kind, Kind::NoRoot);
     }
 

@@ -66,11 +66,12 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
             None => "the neighbours do not point back".to_owned(),
         }
     };
+    let check_says = if adding { "list_add corruption" } else { "list_del corruption" };
     let context = crate::context::context_of(&crashed.stack, culprit);
     let mut finding = Finding::new(
         Kind::ListCorruption,
         format!(
-            "{name}{callers} {action} a linked list that is damaged: {why}. It ran in {} ({}), {}. {}",
+            "{name}{callers} {action} a damaged linked list ({check_says}): {why}. It ran in {} ({}), {}. {}",
             crashed.task.comm,
             crashed.task.pid,
             context.describe(),
@@ -109,7 +110,8 @@ mod tests {
     use super::*;
     use crate::testing::case;
 
-    const LOG: &str = "4.6 list_del corruption, ffff981dc1231f00->next is LIST_POISON1 (dead000000000100)
+    const LOG: &str =
+        "4.6 list_del corruption, ffff981dc1231f00->next is LIST_POISON1 (dead000000000100)
         4.6 ------------[ cut here ]------------
         4.6 kernel BUG at lib/list_debug.c:53!
         4.6 invalid opcode: 0000 [#1] SMP NOPTI
@@ -117,8 +119,13 @@ mod tests {
         4.6 RIP: 0010:__list_del_entry_valid.cold+0x56/0x69
         4.7 Kernel panic - not syncing: Fatal exception";
     const STACK: [&str; 7] = [
-        "panic", "oops_end", "exc_invalid_op", "asm_exc_invalid_op", "__list_del_entry_valid.cold",
-        "crasher:crasher_list_del_twice", "crasher:crasher_update_refs",
+        "panic",
+        "oops_end",
+        "exc_invalid_op",
+        "asm_exc_invalid_op",
+        "__list_del_entry_valid.cold",
+        "crasher:crasher_list_del_twice",
+        "crasher:crasher_update_refs",
     ];
 
     #[test]

@@ -13,10 +13,8 @@ use super::common::{add_log, crashed_stack, who};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let logged = case.last(&[IncidentKind::MachineCheck]);
-    let on_stack = case
-        .crashed
-        .as_ref()
-        .filter(|c| c.stack.has("mce_panic") || c.stack.has("mce_timed_out"));
+    let on_stack =
+        case.crashed.as_ref().filter(|c| c.stack.has("mce_panic") || c.stack.has("mce_timed_out"));
     let panic = case.panic_text();
     let said = ["achine check", "MCE", "broadcast exception"].iter().any(|w| panic.contains(w));
     if on_stack.is_none() && !said {
@@ -26,7 +24,9 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         .log
         .iter()
         .find(|l| l.text.contains("[Hardware Error]") && l.text.contains("Bank "))
-        .map(|l| l.text.trim().trim_start_matches("mce: ").trim_start_matches("[Hardware Error]: "));
+        .map(|l| {
+            l.text.trim().trim_start_matches("mce: ").trim_start_matches("[Hardware Error]: ")
+        });
     let bank = bank.map_or(String::new(), |b| format!(" ({b})"));
     let mut finding = Finding::new(
         Kind::MachineCheck,
@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_fatal_machine_check_blames_the_hardware() {
-        let log = "9.0 mce: [Hardware Error]: CPU 1: Machine Check Exception: 5 Bank 3: be00000000800400
+        let log =
+            "9.0 mce: [Hardware Error]: CPU 1: Machine Check Exception: 5 Bank 3: be00000000800400
             9.1 Kernel panic - not syncing: Fatal machine check";
         let finding = detect(&case(log, "sh", &["panic", "mce_panic", "do_machine_check"], None));
         let finding = finding.unwrap();

@@ -10,11 +10,13 @@
 
 use crate::address::Looks;
 use crate::case::Case;
+use crate::context::ContextKind;
 use crate::exception::Trap;
 use crate::fault::{Fault, Touched};
 use crate::finding::{Advice, Finding, Kind, Level, Source};
 use crate::oops::Incident;
 use crate::stale::{Stale, find_stale};
+use crate::text::duration;
 
 use super::common::{
     add_log, arrow, blame_module, chain, crashed_stack, logged_chain, look_at, module_on,
@@ -31,26 +33,31 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     from_log(case, oops, true)
 }
 
-/// An oops in the log that came before what `primary` is about.
-pub(super) fn earlier(case: &Case<'_>, primary: Option<&Finding>) -> Option<Finding> {
-    let first = case.incidents.iter().find(|i| i.kind.is_oops() && i.oops_number.is_none_or(|n| n == 1))?;
-    let primary = primary?;
-    let at = primary.at_ns?;
-    // Not the primary's own report, of which lines may differ by little.
-    if first.at_ns + 1_000_000_000 > at || case.own_oops().is_some_and(|own| own == first) {
+/// The first oops in the log, where it came before what `primary` is about.
+/// `caused`: whether `primary` may be its consequence; then the two are told
+/// as one story.
+pub(super) fn earlier(case: &Case<'_>, primary: &Finding, caused: bool) -> Option<Finding> {
+    let first = case.incidents.iter().find(|i| {
+        (i.kind.is_oops() || i.oops_number.is_some()) && i.oops_number.is_none_or(|n| n == 1)
+    })?;
+    let at = primary.at_ns.unwrap_or(u64::MAX);
+    // Not the primary's own report, whose lines may differ by little.
+    let own = case.is_dead() && case.own_oops().is_some_and(|own| own == first);
+    if first.at_ns.saturating_add(1_000_000_000) > at || own && case.crashed_by_oops() {
         return None;
     }
     let mut finding = from_log(case, first, false)?;
-    let gap = (at - first.at_ns) as f64 / 1e9;
-    finding.cause = format!(
-        "{} The machine went on, damaged; {gap:.0} s later: {}",
-        finding.cause, primary.cause
-    );
+    if !caused {
+        return Some(finding);
+    }
+    let gap = duration(at - first.at_ns);
+    finding.cause =
+        format!("{} The machine went on, damaged; {gap} later: {}", finding.cause, primary.cause);
     finding.confidence.level = Level::Likely;
     finding.confidence.reason =
         "the first oops of this boot; what came after may be its consequence".into();
     finding.fatal = true;
-    finding.against.push(format!("between the two lie {gap:.0} s: they may be unrelated"));
+    finding.against.push(format!("between the two lie {gap}: they may be unrelated"));
     finding.sections.clone_from(&primary.sections);
     finding.next.extend(primary.next.iter().cloned());
     finding.evidence.extend(primary.evidence.iter().cloned());
@@ -75,9 +82,11 @@ fn from_fault(case: &Case<'_>, fault: &Fault, touched: &Touched) -> Option<Findi
     }
     let exception = crashed.fault()?;
     let stale = match (&touched.looks, case.kernel(), &touched.register) {
-        (Looks::NonCanonical | Looks::Text { .. } | Looks::Kernel { .. }, Some(kernel), Some((_, value))) => {
-            find_stale(kernel, crashed, exception, *value)
-        }
+        (
+            Looks::NonCanonical | Looks::Text { .. } | Looks::Kernel { .. },
+            Some(kernel),
+            Some((_, value)),
+        ) => find_stale(kernel, crashed, exception, *value),
         _ => None,
     };
     let kind = kind_of(fault.trap, &touched.looks, stale.is_some());
@@ -88,7 +97,7 @@ fn from_fault(case: &Case<'_>, fault: &Fault, touched: &Touched) -> Option<Findi
     add_log(case, &mut finding, case.own_oops());
     match &fault.instruction {
         Ok(text) => {
-            finding.proof(Source::Code, format!("{text}   at {}", fault.location));
+            finding.proof(Source::Code, format!("{}: {text}", fault.location));
             finding.confidence.reason =
                 "registers, instruction and stack agree on place and address".into();
         }
@@ -105,7 +114,7 @@ fn from_fault(case: &Case<'_>, fault: &Fault, touched: &Touched) -> Option<Findi
     }
     if let Some(stale) = &stale {
         finding.proof(Source::Object, stale.proof());
-        finding.subject = Some(format!("cache {}", stale.cache));
+        finding.subject = stale.own_cache.as_ref().map(|c| format!("cache {c}"));
     }
     for disagreement in &fault.disagreements {
         finding.confidence.level = finding.confidence.level.min(Level::Likely);
@@ -132,10 +141,10 @@ fn sentence(case: &Case<'_>, fault: &Fault, touched: &Touched, stale: Option<&St
         (None, looks) => format!(": {}", looks.describe()),
     };
     text.push('.');
-    if let Some((name, _)) = &touched.register {
-        if let Some(origin) = touched.origin.describe() {
-            text += &format!(" The pointer ({name}) {origin}.");
-        }
+    if let Some((name, _)) = &touched.register
+        && let Some(origin) = touched.origin.describe()
+    {
+        text += &format!(" The pointer ({name}) {origin}.");
     }
     if !fault.callers.is_empty() {
         text += &format!(" Called by {}", arrow(&fault.callers, 3));
@@ -153,7 +162,12 @@ fn place(fault: &Fault) -> String {
     let who = fault.task.as_ref().map(|(pid, comm)| format!("{comm} ({pid})"));
     match (&fault.context, who) {
         (Some(context), Some(who)) if context.task_is_bystander() => {
-            format!(", {}; {who} was only interrupted by it.", context.describe())
+            let kind = match context.kind {
+                ContextKind::Softirq => "a softirq",
+                ContextKind::Hardirq => "an interrupt handler",
+                _ => "a non-maskable interrupt",
+            };
+            format!(" in {kind}; {who}, which it interrupted, is a bystander.")
         }
         (Some(context), Some(who)) => format!(" in {who}, {}.", context.describe()),
         (None, Some(who)) => format!(" in {who}."),
@@ -202,14 +216,17 @@ fn from_log(case: &Case<'_>, oops: &Incident, fatal: bool) -> Option<Finding> {
         _ => Kind::Exception,
     };
     let what = match &fault.touched {
-        Some(t) => format!("{} touched address {:#x}: {}", fault.location, t.address, t.looks.describe()),
+        Some(t) => {
+            format!("{} touched address {:#x}: {}", fault.location, t.address, t.looks.describe())
+        }
         None => format!("{} faulted ({})", fault.location, oops.title()),
     };
     let callers = match fault.callers.is_empty() {
         true => String::new(),
         false => format!(", called by {}", arrow(&fault.callers, 3)),
     };
-    let who = fault.task.as_ref().map_or(String::new(), |(pid, comm)| format!(" in {comm} ({pid})"));
+    let who =
+        fault.task.as_ref().map_or(String::new(), |(pid, comm)| format!(" in {comm} ({pid})"));
     let mut finding = Finding::new(
         kind,
         format!("{what}{callers}{who}."),
@@ -244,8 +261,14 @@ mod tests {
         6.1 ---[ end trace 0000000000000000 ]---
         6.2 Kernel panic - not syncing: Fatal exception";
     const STACK: [&str; 8] = [
-        "panic", "oops_end", "page_fault_oops", "exc_page_fault", "asm_exc_page_fault",
-        "crasher:crasher_null_deref", "crasher:crasher_update_refs", "do_one_initcall",
+        "panic",
+        "oops_end",
+        "page_fault_oops",
+        "exc_page_fault",
+        "asm_exc_page_fault",
+        "crasher:crasher_null_deref",
+        "crasher:crasher_update_refs",
+        "do_one_initcall",
     ];
 
     #[test]
@@ -260,9 +283,16 @@ mod tests {
 
     #[test]
     fn a_fault_that_was_survived_is_no_cause() {
-        let stack =
-            ["panic", "out_of_memory", "exc_page_fault", "asm_exc_page_fault", "rep_stos", "read_zero"];
-        let log = "1.0 Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled";
+        let stack = [
+            "panic",
+            "out_of_memory",
+            "exc_page_fault",
+            "asm_exc_page_fault",
+            "rep_stos",
+            "read_zero",
+        ];
+        let log =
+            "1.0 Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled";
         assert!(detect(&case(log, "dd", &stack, Some(4))).is_none());
     }
 
@@ -271,7 +301,11 @@ mod tests {
         let other = OOPS.replace("crasher_null_deref+0x10", "other_function+0x10");
         let finding = detect(&case(&other, "insmod", &STACK, Some(5))).unwrap();
         assert_eq!(finding.confidence.level, Level::Likely);
-        assert!(finding.against.iter().any(|a| a.contains("other_function")), "{:?}", finding.against);
+        assert!(
+            finding.against.iter().any(|a| a.contains("other_function")),
+            "{:?}",
+            finding.against
+        );
     }
 
     #[test]
@@ -291,7 +325,7 @@ mod tests {
         case.crashed.as_mut().unwrap().task.pid = 34;
         let mut hang = Finding::new(Kind::HungTask, "cp (99) hung.", Level::Likely, "");
         hang.at_ns = Some(300_000_000_000);
-        let finding = earlier(&case, Some(&hang)).unwrap();
-        assert!(finding.cause.contains("294 s later: cp (99) hung."), "{}", finding.cause);
+        let finding = earlier(&case, &hang, true).unwrap();
+        assert!(finding.cause.contains("4 min 53 s later: cp (99) hung."), "{}", finding.cause);
     }
 }

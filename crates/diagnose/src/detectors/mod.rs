@@ -64,10 +64,11 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = ALL.iter().filter_map(|detect| detect(case)).collect();
     // Stable: among equals the order of `ALL` decides.
     found.sort_by_key(|f| (!f.fatal, std::cmp::Reverse(f.confidence.level)));
-    if let Some(earlier) = memory_fault::earlier(case, found.first()) {
-        let can_follow = found.first().is_some_and(|f| follows_damage(f.kind));
-        let at = if can_follow { 0 } else { found.len() };
-        found.insert(at, earlier);
+    if let Some(primary) = found.first() {
+        let caused = follows_damage(primary.kind);
+        if let Some(earlier) = memory_fault::earlier(case, primary, caused) {
+            found.insert(if caused { 0 } else { found.len() }, earlier);
+        }
     }
     if found.is_empty() {
         found.push(unknown(case));

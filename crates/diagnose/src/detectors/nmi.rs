@@ -62,14 +62,14 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
             Some(crate::fault::short(symbol))
         });
         let at = interrupted.map_or(String::new(), |at| format!(" at {at}"));
-        finding.proof(
-            Source::Stack,
-            format!("{function} interrupted {}{at}", who(&crashed.task)),
-        );
+        finding.proof(Source::Stack, format!("{function} interrupted {}{at}", who(&crashed.task)));
         finding.sections.push(crashed_stack(crashed, "STACK", ""));
     }
     for other in case.active.iter().take(3) {
-        finding.proof(Source::Stack, format!("CPU {} was running {}", other.task.cpu, who(&other.task)));
+        finding.proof(
+            Source::Stack,
+            format!("CPU {} was running {}", other.task.cpu, who(&other.task)),
+        );
     }
     finding.next.push(Advice::words("ask who sent it: an operator, the cloud's console, a BMC"));
     finding.next.push(Advice::run("what every CPU was doing", &["bt -a"]));

@@ -25,7 +25,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         c.is_dying() && c.stack.has("out_of_memory") && !c.stack.has("mem_cgroup_out_of_memory")
     });
     let panic = case.panic_text();
-    let said = panic.starts_with("Out of memory") || panic.starts_with("System is deadlocked on memory");
+    let said =
+        panic.starts_with("Out of memory") || panic.starts_with("System is deadlocked on memory");
     if on_stack.is_none() && !said {
         return None;
     }
@@ -141,9 +142,8 @@ fn holder(case: &Case<'_>) -> Option<Holder> {
     }
     if largest == shmem {
         let mounts = crate::tmpfs::largest_mounts(case);
-        let mount = mounts.first().map(|m| {
-            format!("; the tmpfs at {} holds {}", m.path, bytes(m.bytes))
-        });
+        let mount =
+            mounts.first().map(|m| format!("; the tmpfs at {} holds {}", m.path, bytes(m.bytes)));
         let at = mounts.first().map_or(String::new(), |m| format!(" at {}", m.path));
         return Some(Holder {
             sentence: format!(
@@ -154,7 +154,11 @@ fn holder(case: &Case<'_>) -> Option<Holder> {
                 mount.unwrap_or_default()
             ),
             subject: "shmem".into(),
-            proof: mounts.iter().take(3).map(|m| format!("tmpfs {}: {} in use", m.path, bytes(m.bytes))).collect(),
+            proof: mounts
+                .iter()
+                .take(3)
+                .map(|m| format!("tmpfs {}: {} in use", m.path, bytes(m.bytes)))
+                .collect(),
             advice: format!(
                 "delete files in the tmpfs{at} or mount it with a size= limit; killing processes \
                  would not have freed this memory"
@@ -196,9 +200,19 @@ fn holder(case: &Case<'_>) -> Option<Holder> {
         subject: format!("task {}", top.task.comm),
         proof: tasks
             .iter()
-            .map(|t| format!("task {}: {} in memory, of it {} anonymous", who(&t.task), bytes(t.bytes), bytes(t.anon)))
+            .map(|t| {
+                format!(
+                    "task {}: {} in memory, of it {} anonymous",
+                    who(&t.task),
+                    bytes(t.bytes),
+                    bytes(t.anon)
+                )
+            })
             .collect(),
-        advice: format!("find out why {} grew, or give it a limit (cgroup memory.max)", top.task.comm),
+        advice: format!(
+            "find out why {} grew, or give it a limit (cgroup memory.max)",
+            top.task.comm
+        ),
         clear: clear && top.bytes * 2 > anon,
     })
 }
@@ -266,10 +280,15 @@ pub(super) fn memory_bars(memory: &kmortem_kernel::memory::Memory, title: &str) 
     let size = memory.page_size;
     let shmem = memory.shmem.unwrap_or(0);
     let cache = memory.cached.map(|c| c.saturating_sub(shmem));
-    let kernel = [memory.page_tables, memory.kernel_stack_kib.map(|k| (k << 10) / size), memory.vmalloc, memory.per_cpu]
-        .into_iter()
-        .flatten()
-        .sum::<u64>();
+    let kernel = [
+        memory.page_tables,
+        memory.kernel_stack_kib.map(|k| (k << 10) / size),
+        memory.vmalloc,
+        memory.per_cpu,
+    ]
+    .into_iter()
+    .flatten()
+    .sum::<u64>();
     let rows = [
         ("free", Some(memory.free + memory.per_cpu_free)),
         ("anon", memory.anon),

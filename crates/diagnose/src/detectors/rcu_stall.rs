@@ -10,7 +10,7 @@
 //! Documentation/RCU/stallwarn.rst.
 
 use crate::case::Case;
-use crate::finding::{Advice, Finding, Kind, Level, Section};
+use crate::finding::{Advice, Finding, Kind, Level, Section, Source};
 use crate::lockup::Stuck;
 use crate::oops::{Incident, IncidentKind};
 
@@ -23,12 +23,14 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let logged = case.last(&[IncidentKind::RcuStall]);
     let own = case.crashed.as_ref().map(|c| c.cpu);
     let cpus = logged.map(|i| stalled_cpus(case, i)).unwrap_or_default();
+    let reader = logged.and_then(|i| stalled_task(case, i)).and_then(|pid| case.task(pid));
     let itself = logged.is_some_and(|i| i.titles.iter().any(|t| t.contains("self-detected")));
     let stuck = match cpus.iter().find(|c| Some(**c) != own) {
         Some(cpu) if !itself => Stuck::on_cpu(case, *cpu),
+        // The CPU that found the stall is not the one that made it.
+        None if !itself && reader.is_some() => reader.and_then(|task| Stuck::of_task(case, task)),
         _ => Stuck::on_crashed(case),
     };
-    let reader = logged.and_then(|i| stalled_task(case, i)).and_then(|pid| case.task(pid));
     let mut finding = match (&stuck, reader) {
         (Some(stuck), _) => {
             let callers = crate::fault::callers(&stuck.stack, stuck.frame);
@@ -46,8 +48,18 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
                     stuck.task.cpu
                 ),
                 if logged.is_some() { Level::Certain } else { Level::Likely },
-                "the stall's report names this CPU, and this is what it was doing",
+                if reader.is_some_and(|r| r.pid == stuck.task.pid) {
+                    "the stall's report names this task, and this is what it was doing"
+                } else {
+                    "the stall's report names this CPU, and this is what it was doing"
+                },
             );
+            if let Some(depth) = nesting(case, stuck.task.addr) {
+                finding.proof(
+                    Source::Object,
+                    format!("{}: rcu_read_lock_nesting = {depth}", who(&stuck.task)),
+                );
+            }
             finding.task = Some((stuck.task.pid, stuck.task.comm.clone()));
             finding.functions = chain(&stuck.stack, stuck.frame);
             blame_module(case, &mut finding, module_on(&stuck.stack, stuck.frame));
@@ -87,6 +99,12 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         }
     }
     Some(finding)
+}
+
+/// How many read-side critical sections the task is in (preemptible RCU).
+fn nesting(case: &Case<'_>, task: u64) -> Option<u64> {
+    let task = case.kernel()?.object_at("task_struct", task).ok()?;
+    task.field("rcu_read_lock_nesting").ok()?.u64().ok().filter(|n| (1..1 << 16).contains(n))
 }
 
 fn detail_lines<'c>(
@@ -132,11 +150,18 @@ mod tests {
     #[test]
     fn a_self_detected_stall_blames_what_was_interrupted() {
         let stack = [
-            "panic", "panic_on_rcu_stall", "rcu_sched_clock_irq", "asm_sysvec_apic_timer_interrupt",
-            "crasher:crasher_read_forever", "crasher:crasher_reader_fn", "kthread",
+            "panic",
+            "panic_on_rcu_stall",
+            "rcu_sched_clock_irq",
+            "asm_sysvec_apic_timer_interrupt",
+            "crasher:crasher_read_forever",
+            "crasher:crasher_reader_fn",
+            "kthread",
         ];
         let finding = detect(&case(LOG, "crasher_reader", &stack, Some(4))).unwrap();
-        assert!(finding.cause.starts_with("crasher_reader (247) does not leave crasher_read_forever"));
+        assert!(
+            finding.cause.starts_with("crasher_reader (247) does not leave crasher_read_forever")
+        );
         assert_eq!(finding.confidence.level, Level::Certain);
         assert!(finding.evidence.iter().any(|e| e.text.contains("ticks this GP")));
     }

@@ -33,8 +33,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         .iter()
         .find(|t| t.starts_with("refcount_t: "))
         .map_or(logged.title(), String::as_str);
-    let names: Vec<String> =
-        logged.functions().map(|e| e.location.function.clone()).collect();
+    let names: Vec<String> = logged.functions().map(|e| e.location.function.clone()).collect();
     let callers = match names.is_empty() {
         true => String::new(),
         false => format!(", in {}", arrow(&names, 4)),

@@ -63,9 +63,9 @@ const OTHERS: &[&str] = &[
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let logged = case.last(&[IncidentKind::SlabCorruption]);
-    let slub_bug = case
-        .own_oops()
-        .filter(|i| place_in_source(i).is_some_and(|p| p.contains("mm/slub.c") || p.contains("mm/slab")));
+    let slub_bug = case.own_oops().filter(|i| {
+        place_in_source(i).is_some_and(|p| p.contains("mm/slub.c") || p.contains("mm/slab"))
+    });
     let crashed = case.crashed.as_ref().filter(|c| c.fault().is_some());
     let place = crashed.and_then(|c| {
         let fault = c.fault()?;
@@ -80,9 +80,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     else {
         return logged.map(|i| from_log(case, i));
     };
-    let freeing = crashed.stack.frames[trap..culprit]
-        .iter()
-        .any(|f| FREEING.contains(&f.function()));
+    let freeing =
+        crashed.stack.frames[trap..culprit].iter().any(|f| FREEING.contains(&f.function()));
     let name = crashed.stack.frames.get(culprit).and_then(|f| f.symbol.as_ref());
     let name = name.map_or_else(|| "an unknown function".into(), crate::fault::short);
     let cache = crate::stale::cache_on_stack(case.kernel(), crashed, trap);
@@ -120,7 +119,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     );
     finding.task = Some((crashed.task.pid, crashed.task.comm.clone()));
     finding.functions = chain(&crashed.stack, culprit);
-    finding.subject = cache.as_ref().map(|c| format!("cache {}", c.name));
+    finding.subject = cache.as_ref().and_then(|c| Some(format!("cache {}", c.own_name.as_ref()?)));
     add_log(case, &mut finding, logged.or(slub_bug));
     if let Some(cache) = &cache {
         finding.proof(Source::Object, cache.proof.clone());
@@ -165,15 +164,25 @@ mod tests {
         4.6 RIP: 0010:__slab_free+0x116/0x2d0
         4.7 Kernel panic - not syncing: Fatal exception";
     const STACK: [&str; 8] = [
-        "panic", "oops_end", "exc_invalid_op", "asm_exc_invalid_op", "__slab_free",
-        "kmem_cache_free", "crasher:crasher_double_free", "crasher:crasher_update_refs",
+        "panic",
+        "oops_end",
+        "exc_invalid_op",
+        "asm_exc_invalid_op",
+        "__slab_free",
+        "kmem_cache_free",
+        "crasher:crasher_double_free",
+        "crasher:crasher_update_refs",
     ];
 
     #[test]
     fn the_second_free_names_its_caller() {
         let finding = detect(&case(LOG, "insmod", &STACK, Some(4))).unwrap();
         assert_eq!(finding.kind, Kind::SlabCorruption);
-        assert!(finding.cause.starts_with("crasher_double_free+0x10 [crasher]"), "{}", finding.cause);
+        assert!(
+            finding.cause.starts_with("crasher_double_free+0x10 [crasher]"),
+            "{}",
+            finding.cause
+        );
         assert!(finding.cause.contains("double free"));
         assert_eq!(finding.functions[0], "crasher:crasher_double_free");
     }

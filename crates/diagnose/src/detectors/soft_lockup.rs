@@ -16,10 +16,8 @@ use super::common::{add_log, arrow, blame_module, chain, logged_chain, look_at, 
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let logged = case.last(&[IncidentKind::SoftLockup]);
-    let on_stack = case
-        .crashed
-        .as_ref()
-        .filter(|c| c.is_dying() && c.stack.has("watchdog_timer_fn"));
+    let on_stack =
+        case.crashed.as_ref().filter(|c| c.is_dying() && c.stack.has("watchdog_timer_fn"));
     let said = case.panic_text().starts_with("softlockup");
     if on_stack.is_none() && !said {
         return logged.filter(|_| !case.is_dead()).map(|i| survived(case, i));
@@ -33,7 +31,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let Some(stuck) = stuck else {
         let mut finding = Finding::new(
             Kind::SoftLockup,
-            format!("A CPU was stuck {time}: {}.", logged.map_or("the panic says so", |i| i.title())),
+            format!(
+                "A CPU was stuck {time}: {}.",
+                logged.map_or("the panic says so", |i| i.title())
+            ),
             Level::Likely,
             "the log says so; what the timer interrupted is not on a stack in the dump",
         );
@@ -70,10 +71,14 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     add_log(case, &mut finding, logged);
     let exception = case.crashed.as_ref().and_then(|c| c.exceptions.first());
     if let Some(Ok(instruction)) = exception.map(|e| &e.instruction) {
-        finding.proof(Source::Code, format!("{}   at {}", instruction.text, stuck.place));
+        let text = crate::fault::annotated(case.kernel(), instruction);
+        finding.proof(Source::Code, format!("{}: {text}", stuck.place));
     }
     for lock in &stuck.holds {
-        finding.proof(Source::Object, format!("spinlock {lock} is taken; {} takes it before", stuck.function));
+        finding.proof(
+            Source::Object,
+            format!("spinlock {lock} is taken; {} takes it before", stuck.function),
+        );
     }
     if stuck.waits_for_lock {
         finding.confidence.level = Level::Likely;
@@ -82,7 +87,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         for other in &case.active {
             let top = other.stack.frames.iter().find(|f| !crate::noise::is_noise(f.function()));
             let top = top.map_or("user space", |f| f.function());
-            finding.proof(Source::Stack, format!("CPU {}: {} in {top}", other.task.cpu, who(&other.task)));
+            finding.proof(
+                Source::Stack,
+                format!("CPU {}: {} in {top}", other.task.cpu, who(&other.task)),
+            );
         }
     }
     compare_with_log(&mut finding, logged, &stuck);
@@ -130,17 +138,22 @@ mod tests {
         21.0 RIP: 0010:crasher_walk_index+0x16/0x20 [crasher]
         21.1 Kernel panic - not syncing: softlockup: hung tasks";
     const STACK: [&str; 7] = [
-        "panic", "watchdog_timer_fn.cold", "hrtimer_interrupt", "sysvec_apic_timer_interrupt",
-        "asm_sysvec_apic_timer_interrupt", "crasher:crasher_walk_index", "kthread",
+        "panic",
+        "watchdog_timer_fn.cold",
+        "hrtimer_interrupt",
+        "sysvec_apic_timer_interrupt",
+        "asm_sysvec_apic_timer_interrupt",
+        "crasher:crasher_walk_index",
+        "kthread",
     ];
 
     #[test]
     fn the_interrupted_code_is_the_culprit() {
         let finding = detect(&case(LOG, "crasher_spin", &STACK, Some(5))).unwrap();
         assert!(
-            finding.cause.starts_with(
-                "crasher_spin (247) does not leave crasher_walk_index+0x10 [crasher]"
-            ),
+            finding
+                .cause
+                .starts_with("crasher_spin (247) does not leave crasher_walk_index+0x10 [crasher]"),
             "{}",
             finding.cause
         );
@@ -152,12 +165,21 @@ mod tests {
     #[test]
     fn a_cpu_that_waits_for_a_lock_is_a_victim() {
         let stack = [
-            "panic", "watchdog_timer_fn", "asm_sysvec_apic_timer_interrupt",
-            "native_queued_spin_lock_slowpath", "_raw_spin_lock", "victim", "kthread",
+            "panic",
+            "watchdog_timer_fn",
+            "asm_sysvec_apic_timer_interrupt",
+            "native_queued_spin_lock_slowpath",
+            "_raw_spin_lock",
+            "victim",
+            "kthread",
         ];
         let log = LOG.replace("crasher_walk_index", "native_queued_spin_lock_slowpath");
         let finding = detect(&case(&log, "crasher_spin", &stack, Some(3))).unwrap();
-        assert!(finding.cause.contains("spins on a lock wanted by victim+0x10"), "{}", finding.cause);
+        assert!(
+            finding.cause.contains("spins on a lock wanted by victim+0x10"),
+            "{}",
+            finding.cause
+        );
         assert_eq!(finding.confidence.level, Level::Likely);
     }
 

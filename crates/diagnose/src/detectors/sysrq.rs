@@ -56,10 +56,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.functions = chain(&crashed.stack, from.unwrap_or(crashed.own));
     finding.functions.retain(|f| f.contains("sysrq"));
     if written {
-        finding.proof(
-            Source::Stack,
-            format!("write_sysrq_trigger in a write() of {}", who(task)),
-        );
+        finding.proof(Source::Stack, format!("write_sysrq_trigger in a write() of {}", who(task)));
     }
     add_log(case, &mut finding, logged);
     finding.sections.push(crashed_stack(crashed, "STACK", ""));

@@ -19,7 +19,8 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     }
     let logged = case.last(&[IncidentKind::Warning]);
     let place = logged.and_then(|i| {
-        let (_, rest) = i.title().split_once(" at ").or_else(|| i.title().split_once("WARNING: "))?;
+        let (_, rest) =
+            i.title().split_once(" at ").or_else(|| i.title().split_once("WARNING: "))?;
         Some(rest.trim().to_owned())
     });
     let place = place.or_else(|| {
@@ -68,7 +69,8 @@ mod tests {
     fn the_place_of_the_warning_is_named() {
         let log = "3.0 WARNING: CPU: 0 PID: 247 at net/core/dev.c:100 f+0x1/0x2
             3.1 Kernel panic - not syncing: kernel: panic_on_warn set ...";
-        let finding = detect(&case(log, "ip", &["panic", "check_panic_on_warn", "__warn", "f"], None));
+        let finding =
+            detect(&case(log, "ip", &["panic", "check_panic_on_warn", "__warn", "f"], None));
         assert!(finding.unwrap().cause.contains("net/core/dev.c:100"));
     }
 

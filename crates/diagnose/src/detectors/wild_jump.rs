@@ -48,7 +48,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.cause += &format!(" It ran in {} ({}). ", crashed.task.comm, crashed.task.pid);
     finding.cause += &oops_to_panic(case);
     finding.confidence.reason = match symbol {
-        Some(_) => "the instruction pointer is in no code, and the call's return address is on the stack".into(),
+        Some(_) => {
+            "the instruction pointer is in no code, and the call's return address is on the stack"
+                .into()
+        }
         None => {
             finding.confidence.level = Level::Likely;
             "the instruction pointer is in no code; who jumped is not on the stack".into()
@@ -58,14 +61,21 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.functions = chain(&crashed.stack, exception.frame);
     add_log(case, &mut finding, case.own_oops());
     finding.proof(Source::Registers, format!("rip = {ip:#x}"));
-    if let (Some(kernel), Some(caller)) = (case.kernel(), caller) {
-        if let Some(call) = call_before(kernel, caller.pc, symbol.map_or(0, |s| s.offset)) {
-            finding.proof(Source::Code, format!("{call}   in {}", caller.function()));
-        }
+    if let (Some(kernel), Some(caller)) = (case.kernel(), caller)
+        && let Some(call) = call_before(kernel, caller.pc, symbol.map_or(0, |s| s.offset))
+    {
+        finding.proof(
+            Source::Code,
+            format!("before {}: {call}", symbol.map_or_else(String::new, short)),
+        );
     }
     finding.against.extend(fault.disagreements.iter().cloned());
     blame_module(case, &mut finding, module_on(&crashed.stack, exception.frame));
-    finding.sections.push(crashed_stack(crashed, "STACK", "no code here"));
+    let mut section = crashed_stack(crashed, "STACK", "no code here");
+    if let crate::finding::Section::Stack { stack, .. } = &mut section {
+        stack.note(exception.frame + 1, "called it");
+    }
+    finding.sections.push(section);
     finding.next.push(Advice::words(match symbol {
         Some(symbol) => format!(
             "look at the structure whose function pointer {} calls: who writes it?",
@@ -80,7 +90,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
 /// The call instruction that ends at `pc`.
 fn call_before(kernel: &kmortem_kernel::Kernel, pc: u64, offset: u64) -> Option<String> {
     let code = kernel.instructions(pc.checked_sub(offset)?, pc).ok()??;
-    code.last().map(|call| call.text.clone())
+    code.last().map(|call| crate::fault::annotated(Some(kernel), call))
 }
 
 #[cfg(test)]
@@ -89,14 +99,24 @@ mod tests {
     use crate::testing::case;
 
     const STACK: [&str; 6] = [
-        "panic", "oops_end", "page_fault_oops", "asm_exc_page_fault", "-", "crasher:crasher_wild_call",
+        "panic",
+        "oops_end",
+        "page_fault_oops",
+        "asm_exc_page_fault",
+        "-",
+        "crasher:crasher_wild_call",
     ];
 
     #[test]
     fn the_caller_is_named() {
-        let case = case("1.0 Kernel panic - not syncing: Fatal exception", "insmod", &STACK, Some(4));
+        let case =
+            case("1.0 Kernel panic - not syncing: Fatal exception", "insmod", &STACK, Some(4));
         let finding = detect(&case).unwrap();
-        assert!(finding.cause.starts_with("crasher_wild_call+0x10 [crasher] called"), "{}", finding.cause);
+        assert!(
+            finding.cause.starts_with("crasher_wild_call+0x10 [crasher] called"),
+            "{}",
+            finding.cause
+        );
         assert_eq!(finding.functions[0], "crasher:crasher_wild_call");
     }
 
@@ -104,7 +124,8 @@ mod tests {
     fn a_fault_inside_a_function_is_no_wild_jump() {
         let mut stack = STACK;
         stack[4] = "f";
-        let case = case("1.0 Kernel panic - not syncing: Fatal exception", "insmod", &stack, Some(4));
+        let case =
+            case("1.0 Kernel panic - not syncing: Fatal exception", "insmod", &stack, Some(4));
         assert!(detect(&case).is_none());
     }
 }

@@ -90,6 +90,9 @@ struct Open {
 
 /// Lines after which a report without an end is over.
 const LONGEST_REPORT: usize = 400;
+/// Lines kept that say what an incident is, and entries of its trace.
+const MOST_TITLES: usize = 16;
+const LONGEST_TRACE: usize = 256;
 /// Incidents kept of one log.
 const MOST_INCIDENTS: usize = 256;
 
@@ -104,7 +107,7 @@ pub fn incidents(log: &[LogLine]) -> Vec<Incident> {
             match current {
                 Some(report) if !report.in_body && kind.elaborates(report.incident.kind) => {
                     report.incident.kind = report.incident.kind.refined_by(kind);
-                    report.incident.titles.push(text.trim().to_owned());
+                    add_title(&mut report.incident, text);
                     report.incident.lines.1 = at;
                     report.incident.oops_number =
                         report.incident.oops_number.or_else(|| patterns::oops_number(text));
@@ -148,6 +151,12 @@ pub fn incidents(log: &[LogLine]) -> Vec<Incident> {
     done
 }
 
+fn add_title(incident: &mut Incident, text: &str) {
+    if incident.titles.len() < MOST_TITLES {
+        incident.titles.push(text.trim().to_owned());
+    }
+}
+
 fn close(open: &mut Vec<Open>, done: &mut Vec<Incident>, which: impl Fn(&Open) -> bool) {
     let (closed, kept) = std::mem::take(open).into_iter().partition(|o| which(o));
     *open = kept;
@@ -179,22 +188,24 @@ fn read_body(report: &mut Open, text: &str, at: usize) {
         report.in_body = true;
     } else if report.in_trace {
         match trace::entry(text) {
-            Some(entry) => incident.trace.push(entry),
+            Some(entry) if incident.trace.len() < LONGEST_TRACE => incident.trace.push(entry),
+            Some(_) => {}
             None if text.starts_with("Code:") || text.starts_with("Modules linked in:") => {
                 report.in_trace = false;
             }
             None => {}
         }
     } else if !report.in_body && patterns::is_detail(text) {
-        incident.titles.push(text.trim().to_owned());
+        add_title(incident, text);
     }
     incident.lines.1 = at;
 }
 
-/// The last line with which the kernel said it panicked: (when, message).
+/// The first line with which the kernel said it panicked: (when, message).
 pub fn panic_message(log: &[LogLine]) -> Option<(u64, String)> {
     log.iter().find_map(|line| {
-        let (_, message) = line.text.split_once("Kernel panic - not syncing: ")?;
+        let text = trace::strip_prefix(&line.text).trim_start();
+        let message = text.strip_prefix("Kernel panic - not syncing: ")?;
         Some((line.ts_ns, message.trim().to_owned()))
     })
 }

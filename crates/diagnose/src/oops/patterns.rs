@@ -54,7 +54,7 @@ use At::{Anywhere, Start};
 
 /// In order: the first row that fits decides.
 const TABLE: &[(At, IncidentKind)] = &[
-    (Anywhere("Kernel panic - not syncing: "), K::Panic),
+    (Start("Kernel panic - not syncing: "), K::Panic),
     (Start("BUG: kernel NULL pointer dereference"), K::NullDeref),
     (Start("BUG: unable to handle kernel NULL pointer dereference"), K::NullDeref),
     (Start("Unable to handle kernel NULL pointer dereference"), K::NullDeref),
@@ -180,9 +180,8 @@ impl IncidentKind {
             K::OtherException | K::InvalidOpcode => first.is_oops() || first.is_reason(),
             K::GeneralProtection | K::DoubleFault => first.is_oops(),
             K::Bug => first.is_reason() || first == K::Sanitizer,
-            K::Warning | K::Refcount => {
-                matches!(first, K::ListCorruption | K::Refcount | K::Warning)
-            }
+            K::Warning => matches!(first, K::ListCorruption | K::Refcount),
+            K::Refcount => first == K::Warning,
             K::RcuStall => first == K::RcuStall,
             K::MachineCheck => first == K::MachineCheck,
             K::Nmi => first == K::Nmi,

@@ -28,10 +28,10 @@ const K510: &str = "4.646456 list_del corruption, ffff981dc1231f00->next is LIST
 #[test]
 fn the_reason_before_a_bug_belongs_to_it() {
     let found = incidents(&log(K510));
-    assert_eq!(found.iter().map(|i| i.kind).collect::<Vec<_>>(), [
-        IncidentKind::ListCorruption,
-        IncidentKind::Panic
-    ]);
+    assert_eq!(
+        found.iter().map(|i| i.kind).collect::<Vec<_>>(),
+        [IncidentKind::ListCorruption, IncidentKind::Panic]
+    );
     let list = &found[0];
     assert_eq!(list.titles.len(), 3, "{:?}", list.titles);
     assert_eq!(list.oops_number, Some(1));
@@ -72,13 +72,12 @@ fn a_page_fault_of_7_x_with_a_uid() {
 
 #[test]
 fn a_jump_to_nowhere_has_a_raw_instruction_pointer() {
-    let found = incidents(&log(
-        "6.0 BUG: unable to handle page fault for address: 0000000000001000
+    let found =
+        incidents(&log("6.0 BUG: unable to handle page fault for address: 0000000000001000
         6.0 Oops: 0010 [#1] PREEMPT SMP NOPTI
         6.0 CPU: 0 PID: 151 Comm: a b c Not tainted 6.1.0
         6.0 RIP: 0010:0x1000
-        6.0 Code: Unable to access opcode bytes at 0xfd6.",
-    ));
+        6.0 Code: Unable to access opcode bytes at 0xfd6."));
     assert_eq!((found[0].kind, found[0].raw_rip), (IncidentKind::PageFault, Some(0x1000)));
     assert_eq!(found[0].comm.as_deref(), Some("a b c"));
     assert!(found[0].rip.is_none());
@@ -116,13 +115,19 @@ fn many_wordings_are_known() {
         ("dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0", IncidentKind::Oom),
         ("BUG kmalloc-64 (Tainted: G    B  ): Poison overwritten", IncidentKind::SlabCorruption),
         ("refcount_t: underflow; use-after-free.", IncidentKind::Refcount),
-        ("Oops: general protection fault, probably for non-canonical address 0x1: 0000 [#1] SMP",
-            IncidentKind::GeneralProtection),
+        (
+            "Oops: general protection fault, probably for non-canonical address 0x1: 0000 [#1] SMP",
+            IncidentKind::GeneralProtection,
+        ),
         ("Oops: divide error: 0000 [#1] SMP NOPTI", IncidentKind::DivideError),
-        ("BUG: TASK stack guard page was hit at 00000000dcb3dd2f (stack is 0..1)",
-            IncidentKind::StackOverflow),
-        ("BUG: stack guard page was hit at 00000000dcb3dd2f (stack is 0..1)",
-            IncidentKind::StackOverflow),
+        (
+            "BUG: TASK stack guard page was hit at 00000000dcb3dd2f (stack is 0..1)",
+            IncidentKind::StackOverflow,
+        ),
+        (
+            "BUG: stack guard page was hit at 00000000dcb3dd2f (stack is 0..1)",
+            IncidentKind::StackOverflow,
+        ),
         ("blk_update_request: I/O error, dev vda, sector 8", IncidentKind::IoError),
     ] {
         assert_eq!(patterns::classify(text), Some(kind), "{text}");

@@ -59,7 +59,12 @@ pub fn render_markdown(report: &Report) -> String {
         for missing in &report.missing {
             let costs =
                 missing.costs.as_ref().map_or(String::new(), |c| format!(". Lost with it: {c}"));
-            push(format!("- {}: {}{}", escape(&missing.what), escape(&missing.why), escape(&costs)));
+            push(format!(
+                "- {}: {}{}",
+                escape(&missing.what),
+                escape(&missing.why),
+                escape(&costs)
+            ));
         }
     }
     push(format!("\n## The rest\n\n{}", escape(&phrases::rest(report).join(" · "))));
@@ -70,7 +75,11 @@ fn part(part: &Section) -> String {
     if let Section::Bars { title, bars, .. } = part {
         let rows: Vec<String> =
             bars.iter().map(|b| format!("| {} | {} |", b.label, bytes(b.bytes))).collect();
-        return format!("## {}\n\n| use | bytes |\n|---|---:|\n{}", title_case(title), rows.join("\n"));
+        return format!(
+            "## {}\n\n| use | bytes |\n|---|---:|\n{}",
+            title_case(title),
+            rows.join("\n")
+        );
     }
     let (title, lines) = section::section(part, WIDTH, false);
     let mut text = String::new();

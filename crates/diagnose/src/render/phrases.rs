@@ -62,7 +62,8 @@ pub(super) fn rest(report: &Report) -> Vec<String> {
             .take(3)
             .map(|b| format!("{} {} in {}", b.comm, b.pid, b.place))
             .collect();
-        let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        let names =
+            if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
         out.push(format!("{}, {blocked} in D{names}", count(tasks, "task")));
     }
     if !rest.top.is_empty() {
@@ -113,8 +114,7 @@ pub(super) fn command(report: &Report, advice: &Advice) -> Option<String> {
     if advice.commands.is_empty() {
         return None;
     }
-    let files: Vec<String> =
-        report.dump.container.files.iter().map(|f| quoted(&f.name)).collect();
+    let files: Vec<String> = report.dump.container.files.iter().map(|f| quoted(&f.name)).collect();
     let commands: Vec<String> =
         advice.commands.iter().map(|c| format!("-c {}", quoted_always(c))).collect();
     Some(format!("kmortem run {} {}", files.join(" "), commands.join(" ")))

@@ -35,6 +35,7 @@ fn around(name: &str, cause: Finding) -> Report {
         },
         died: true,
         panic: Some("Fatal exception".into()),
+        crashed: None,
         signature: Signature::of(&cause),
         cause,
         also: Vec::new(),
@@ -106,8 +107,8 @@ pub(super) fn hung_task() -> Report {
     let waiter = stack(&["__schedule", "schedule", "__mutex_lock", "m:wait_for_it", "kthread"]);
     let mut cause = Finding::new(
         Kind::HungTask,
-        "waiter (244) waited for 10.2 s for mutex table_lock [m], held by owner (243), which \
-         sleeps for a time or an event in hold_it+0x10 [m] (state S).",
+        "waiter (244) waited 10.2 s for mutex table_lock [m], held by owner (243), which sleeps \
+         in hold_it+0x10 [m] (state S).",
         Level::Certain,
         "the lock's owner field names the holder, and the waiter is on its list",
     );
@@ -118,10 +119,9 @@ pub(super) fn hung_task() -> Report {
         lines: vec!["waiter (244) D ──▶ mutex table_lock [m] ──▶ owner (243) S".into()],
     });
     for (title, stack) in [("STACK OF THE HOLDER", holder), ("STACK OF THE WAITER", waiter)] {
-        cause.sections.push(Section::Stack {
-            title: title.into(),
-            stack: StackView::new(&stack, 0),
-        });
+        cause
+            .sections
+            .push(Section::Stack { title: title.into(), stack: StackView::new(&stack, 0) });
     }
     cause.against.push("owner (243) is running: the lock may only be busy".into());
     cause.next.push(Advice {

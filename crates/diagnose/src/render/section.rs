@@ -38,9 +38,7 @@ pub(super) fn natural_width(section: &Section) -> usize {
             let lines = self::stack(stack, 200, false);
             lines.iter().map(Line::width).max().unwrap_or(0)
         }
-        Section::Lines { lines, .. } => {
-            lines.iter().map(|l| l.chars().count()).max().unwrap_or(0)
-        }
+        Section::Lines { lines, .. } => lines.iter().map(|l| l.chars().count()).max().unwrap_or(0),
         Section::Bars { .. } => 36,
     }
 }
@@ -65,10 +63,8 @@ pub(super) fn stack(stack: &StackView, width: usize, full: bool) -> Vec<Line> {
             at += 1;
             continue;
         }
-        let end = stack.frames[at..]
-            .iter()
-            .position(visible)
-            .map_or(stack.frames.len(), |n| at + n);
+        let end =
+            stack.frames[at..].iter().position(visible).map_or(stack.frames.len(), |n| at + n);
         lines.push(folded(&stack.frames[at..end], width));
         at = end;
     }
@@ -109,13 +105,11 @@ fn frame_line(frame: &FrameView, column: usize, width: usize) -> Line {
 }
 
 fn folded(frames: &[FrameView], width: usize) -> Line {
-    if let [first, .., last] = frames {
-        if first.function == last.function && frames.len() > 2 {
-            return Line::of(
-                Role::Dim,
-                format!("┆    {} more of {}", frames.len(), first.function),
-            );
-        }
+    if let [first, .., last] = frames
+        && first.function == last.function
+        && frames.len() > 2
+    {
+        return Line::of(Role::Dim, format!("┆    {} more of {}", frames.len(), first.function));
     }
     let names: Vec<&str> = frames.iter().map(|f| f.function.as_str()).collect();
     let all = format!("┆    {}", names.join(" · "));

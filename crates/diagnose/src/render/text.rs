@@ -24,7 +24,7 @@ impl Default for TextOptions {
 }
 
 /// Column where the text behind a label starts.
-const TEXT_AT: usize = 10;
+const TEXT_AT: usize = 11;
 
 /// The report as text.
 pub fn render_text(report: &Report, options: &TextOptions) -> String {
@@ -100,18 +100,18 @@ impl Page {
         if let Some(when) = phrases::when(report) {
             self.labelled("WHEN", (Role::Plain, ""), &when);
         }
-        let sign = format!("{}  {}", report.signature.title, report.signature.hash);
+        let sign = format!("{} · {}", report.signature.hash, report.signature.title);
         self.labelled("SIGN", (Role::Plain, ""), &sign);
     }
 
     fn sections(&mut self, sections: &[Section]) {
         let mut at = 0;
         while at < sections.len() {
-            if let Some(next) = sections.get(at + 1) {
-                if self.side_by_side(&sections[at], next) {
-                    at += 2;
-                    continue;
-                }
+            if let Some(next) = sections.get(at + 1)
+                && self.side_by_side(&sections[at], next)
+            {
+                at += 2;
+                continue;
             }
             let (title, lines) = section::section(&sections[at], self.width - 5, self.full);
             self.heading(&title);
@@ -166,15 +166,14 @@ impl Page {
             }
         }
         let nothing = ["nothing found".to_owned()];
-        let against: &[String] =
-            if cause.against.is_empty() { &nothing } else { &cause.against };
+        let against: &[String] = if cause.against.is_empty() { &nothing } else { &cause.against };
         self.blank();
         self.bullets("AGAINST", against);
     }
 
     /// "  LABEL   · one" and under it the others.
     fn bullets(&mut self, label: &str, items: &[String]) {
-        let column = TEXT_AT.max(label.chars().count() + 4);
+        let column = TEXT_AT;
         for (n, item) in items.iter().enumerate() {
             let parts = wrap(item, self.width.saturating_sub(column + 3));
             for (i, part) in parts.into_iter().enumerate() {
@@ -231,7 +230,8 @@ impl Page {
             .missing
             .iter()
             .map(|m| {
-                let costs = m.costs.as_ref().map_or(String::new(), |c| format!(". Lost with it: {c}"));
+                let costs =
+                    m.costs.as_ref().map_or(String::new(), |c| format!(". Lost with it: {c}"));
                 format!("{}: {}{costs}", m.what, m.why)
             })
             .collect();
