@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::layout::Embedded;
+use crate::stack::hex;
 use crate::symbol::SymbolAt;
 use crate::{Kernel, layout};
 
@@ -95,6 +96,7 @@ pub enum ModuleState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModuleMemory {
     /// Kernel virtual addresses.
+    #[serde(serialize_with = "hex_range")]
     pub range: Range<u64>,
     /// Whether it holds code.
     pub text: bool,
@@ -102,10 +104,17 @@ pub struct ModuleMemory {
     pub init: bool,
 }
 
+/// Addresses are hexadecimal text in JSON, those of a range too.
+fn hex_range<S: serde::Serializer>(range: &Range<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    let ends = [("start", range.start), ("end", range.end)];
+    serializer.collect_map(ends.map(|(name, addr)| (name, format!("{addr:#x}"))))
+}
+
 /// A loaded module.
 #[derive(Debug, Serialize)]
 pub struct Module {
     /// Address of its `struct module`.
+    #[serde(serialize_with = "hex")]
     pub addr: u64,
     /// Its name.
     pub name: String,

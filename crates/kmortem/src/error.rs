@@ -8,7 +8,12 @@ use kmortem_kernel::OpenError;
 #[derive(Debug)]
 pub(crate) enum CliError {
     /// The dump can't be opened.
-    Open(OpenError),
+    Open {
+        /// Why.
+        error: OpenError,
+        /// What the dump is known to lack: probably the reason behind it.
+        incomplete: Option<String>,
+    },
     /// The output can't be written.
     Output(io::Error),
 }
@@ -19,24 +24,21 @@ impl From<io::Error> for CliError {
     }
 }
 
-impl From<OpenError> for CliError {
-    fn from(error: OpenError) -> CliError {
-        CliError::Open(error)
-    }
-}
-
 impl From<kmortem_vmcore::OpenError> for CliError {
     fn from(error: kmortem_vmcore::OpenError) -> CliError {
-        CliError::Open(error.into())
+        CliError::Open { error: error.into(), incomplete: None }
     }
 }
 
 impl std::fmt::Display for CliError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CliError::Open(error) => {
+            CliError::Open { error, incomplete } => {
                 let text = error.to_string();
                 write!(f, "{}", text.trim_end_matches('.'))?;
+                if let Some(why) = incomplete {
+                    return write!(f, "; the dump is incomplete ({why}): copy it again if you can");
+                }
                 match next_step(error) {
                     Some(step) => write!(f, "; {step}"),
                     None => Ok(()),

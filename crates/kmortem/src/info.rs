@@ -73,7 +73,8 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
         Ok(kernel) => ask_kernel(&kernel, &mut info.kernel),
         Err(error) => {
             info.kernel.unreadable = Some(error.to_string());
-            failure = Some(CliError::Open(error));
+            let incomplete = info.completeness.incomplete.clone();
+            failure = Some(CliError::Open { error, incomplete });
         }
     }
     let mut out = io::stdout().lock();
@@ -128,6 +129,12 @@ fn ask_kernel(kernel: &Kernel, info: &mut KernelInfo) {
     info.kaslr_offset = kernel.kaslr_offset().map(|offset| format!("{offset:#x}"));
     if let Some(vmcoreinfo) = kernel.vmcoreinfo() {
         add_vmcoreinfo(info, vmcoreinfo);
+    }
+    if info.crash_time.is_none() {
+        // No kexec noted it: the clock stood still when the machine did.
+        let seconds = kernel.clock().ok().map(|c| c.realtime_ns / 1_000_000_000);
+        let seconds = seconds.and_then(|s| u64::try_from(s).ok());
+        info.crash_time = seconds.map(|s| crash_time(s, "the kernel's clock"));
     }
     info.panic_message = kernel.log().ok().and_then(|log| log.panic()).map(|p| p.message);
 }

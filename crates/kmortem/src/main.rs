@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use kmortem_kernel::Kernel;
+use kmortem_vmcore::Image;
 
 use crate::error::CliError;
 
@@ -44,6 +46,15 @@ struct Dump {
     /// The dump; of a split dump all its parts, in any order
     #[arg(required = true, value_name = "VMCORE")]
     files: Vec<PathBuf>,
+}
+
+impl Dump {
+    /// Opens the kernel in the dump.
+    fn open(&self) -> Result<Kernel, CliError> {
+        let image = Image::open(&self.files)?;
+        let incomplete = image.completeness().incomplete;
+        Kernel::open(image).map_err(|error| CliError::Open { error, incomplete })
+    }
 }
 
 fn main() -> ExitCode {

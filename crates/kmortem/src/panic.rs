@@ -9,17 +9,31 @@ pub(crate) fn install_hook() {
 }
 
 fn report(info: &PanicHookInfo<'_>) {
-    let what = info
-        .payload_as_str()
-        .unwrap_or("something that can't happen has happened")
-        .replace('\n', " ");
-    let place = info.location().map_or(String::new(), |l| format!(" at {}:{}", l.file(), l.line()));
+    let what = info.payload_as_str().unwrap_or("something that can't happen has happened");
+    let place = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(
-        std::io::stderr(),
-        "kmortem: a bug in kmortem {} ({what}{place}); please report this line, the command line \
-         and what `kmortem info` says of the dump at \
-         https://github.com/kmortem/kmortem/issues",
+    let _ = writeln!(std::io::stderr(), "{}", message(what, place.as_deref()));
+}
+
+/// The sentence.
+fn message(what: &str, place: Option<&str>) -> String {
+    let what = what.replace('\n', " ");
+    let place = place.map_or(String::new(), |place| format!(" at {place}"));
+    format!(
+        "kmortem: a bug in kmortem {} ({what}{place}); please report it to the project with this \
+         line, the command line and what `kmortem info` says of the dump",
         env!("CARGO_PKG_VERSION"),
-    );
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::message;
+
+    #[test]
+    fn a_bug_is_one_line_that_says_what_to_do() {
+        let text = message("index out of\nbounds", Some("src/x.rs:7"));
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains("(index out of bounds at src/x.rs:7); please report it"), "{text}");
+    }
 }

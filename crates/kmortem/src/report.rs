@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use kmortem_diagnose::{TextOptions, render_markdown, render_text};
-use kmortem_kernel::Kernel;
 
 use crate::Dump;
 use crate::error::CliError;
@@ -46,7 +45,7 @@ enum Color {
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<ExitCode, CliError> {
-    let kernel = Kernel::open_files(&args.dump.files)?;
+    let kernel = args.dump.open()?;
     let report = kmortem_diagnose::report(&kernel);
     let text = if args.json {
         serde_json::to_string(&report).map_err(io::Error::from)?

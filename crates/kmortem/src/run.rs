@@ -4,7 +4,6 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Args;
-use kmortem_kernel::Kernel;
 use kmortem_shell::{Outcome, Output, Session};
 
 use crate::Dump;
@@ -35,9 +34,14 @@ Examples:
 Exit codes: 0 all commands answered, 1 one of them could not, 2 one was not understood.";
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
-    let mut session = Session::new(Kernel::open_files(&args.dump.files)?);
+    let kernel = args.dump.open()?;
+    let incomplete = kernel.image().completeness().incomplete;
+    let mut session = Session::new(kernel);
     let mut data = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut notes = io::stderr().lock();
+    if let Some(why) = incomplete {
+        writeln!(notes, "kmortem: the dump is incomplete: {why}")?;
+    }
     let mut out = match args.json {
         true => Output::json(&mut data, &mut notes),
         false => Output::text(&mut data, &mut notes),

@@ -43,8 +43,13 @@ fn tasks<'s>(
     out: &mut Output<'_>,
 ) -> Result<&'s TaskTable, CommandError> {
     let tasks = session.kernel().tasks().map_err(failed(command))?;
-    for error in &tasks.broken {
-        out.note(format_args!("tasks may be missing: {error}"))?;
+    match tasks.broken.as_slice() {
+        [] => {}
+        [error] => out.note(format_args!("tasks may be missing: {error}"))?,
+        [error, rest @ ..] => {
+            let more = rest.len();
+            out.note(format_args!("tasks may be missing: {error}; and {more} more reasons"))?;
+        }
     }
     Ok(tasks)
 }

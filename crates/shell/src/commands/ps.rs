@@ -105,7 +105,7 @@ pub(super) fn show(
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let kernel = session.kernel();
-    let table = tasks(COMMAND.name, session, out)?;
+    let table = kernel.tasks().map_err(super::failed(COMMAND.name))?;
     let policies = args.value('y').map(policies).transpose()?;
     let layout = kernel.layout::<TaskLayout>().map_err(super::failed(COMMAND.name))?;
     let fits = |task: &Task| {

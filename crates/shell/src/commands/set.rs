@@ -72,7 +72,11 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         (false, true) => " (ACTIVE)",
         (false, false) => "",
     };
-    Ok(render(out, task, mark)?)
+    // All idle tasks have PID 0.
+    let table = session.kernel().tasks().map_err(failed(COMMAND.name))?;
+    let same: Vec<u64> = table.list.iter().filter(|t| t.pid == task.pid).map(|t| t.addr).collect();
+    let place = same.iter().position(|addr| *addr == task.addr).unwrap_or(0) + 1;
+    Ok(render(out, task, (place, same.len()), mark)?)
 }
 
 /// Whether somebody wanted the crash (SysRq "c").
@@ -81,10 +85,16 @@ fn by_sysrq(session: &Session) -> bool {
     panic.is_some_and(|p| p.message.starts_with("sysrq triggered crash"))
 }
 
-fn render(out: &mut dyn Write, task: &Task, mark: &str) -> io::Result<()> {
+fn render(
+    out: &mut dyn Write,
+    task: &Task,
+    (place, of): (usize, usize),
+    mark: &str,
+) -> io::Result<()> {
     writeln!(out, "    PID: {}", task.pid)?;
     writeln!(out, "COMMAND: \"{}\"", task.comm)?;
-    writeln!(out, "   TASK: {:016x}  [THREAD_INFO: {:016x}]", task.addr, task.addr)?;
+    let which = if of > 1 { format!("  ({place} of {of})") } else { String::new() };
+    writeln!(out, "   TASK: {:016x}{which}  [THREAD_INFO: {:016x}]", task.addr, task.addr)?;
     writeln!(out, "    CPU: {}", task.cpu)?;
     writeln!(out, "  STATE: {}{mark}", state_name(task.state))
 }
@@ -105,4 +115,18 @@ fn state_name(state: TaskState) -> String {
         TaskState::Other(bits) => return format!("{bits:#x}"),
     };
     name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::task;
+
+    #[test]
+    fn one_of_several_tasks_with_a_pid_says_which() {
+        let mut text = Vec::new();
+        render(&mut text, &task(0, "swapper/1"), (2, 4), " (ACTIVE)").unwrap();
+        render(&mut text, &task(1, "init"), (1, 1), "").unwrap();
+        insta::assert_snapshot!(String::from_utf8(text).unwrap());
+    }
 }
