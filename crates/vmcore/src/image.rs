@@ -16,6 +16,9 @@ use crate::page_cache::{self, PageCache};
 use crate::source::Source;
 use crate::vmcoreinfo::VmcoreInfo;
 
+/// Reads of this many bytes and more don't go through the map.
+const BULK: usize = 1024;
+
 /// A dump, opened. Cheap to open: reads headers and notes, nothing more. Threads share it.
 pub struct Image {
     container: Box<dyn Container>,
@@ -131,8 +134,13 @@ impl Image {
             return Ok(Page(Bytes::Cached(page)));
         }
         let page: Arc<[u8]> = match self.container.locate(start)? {
-            Stored::Raw(Cow::Borrowed(bytes)) => return Ok(Page(Bytes::Mapped(bytes))),
-            Stored::Raw(Cow::Owned(bytes)) => bytes.into(),
+            Stored::Raw { source, offset } => {
+                match source.bytes(offset, self.page_size as usize).map_err(|_| Absent::Lost)? {
+                    Cow::Borrowed(bytes) => return Ok(Page(Bytes::Mapped(bytes))),
+                    Cow::Owned(bytes) => bytes.into(),
+                }
+            }
+            Stored::Assembled(bytes) => bytes.into(),
             Stored::Compressed(codec, data) => {
                 let mut page: Arc<[u8]> = std::iter::repeat_n(0, self.page_size as usize).collect();
                 // The Arc is new, so this is always Some.
@@ -155,6 +163,11 @@ impl Image {
             let in_page = (at % self.page_size) as usize;
             let want = rest.len().min(self.page_size as usize - in_page);
             let (head, tail) = rest.split_at_mut(want);
+            if want >= BULK && self.copy_raw(at, head) {
+                rest = tail;
+                at = at.saturating_add(want as u64);
+                continue;
+            }
             match self.page(at) {
                 Ok(page) => match page.get(in_page..in_page + want) {
                     Some(bytes) => head.copy_from_slice(bytes),
@@ -174,6 +187,18 @@ impl Image {
                 .ok_or(ReadError { addr: at, reason: Absent::NotRam })?;
         }
         Ok(())
+    }
+
+    /// Fills `buf` from one page, if that is stored as it is, without mapping it: what is read in
+    /// bulk is read once, and each touch of a mapped file keeps 64 KiB of it resident.
+    fn copy_raw(&self, addr: u64, buf: &mut [u8]) -> bool {
+        let start = addr & !(self.page_size - 1);
+        match self.container.locate(start) {
+            Ok(Stored::Raw { source, offset }) => {
+                source.copy_to(offset + (addr - start), buf).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Fills `buf` from a page that isn't there as a whole.

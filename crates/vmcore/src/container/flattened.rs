@@ -192,6 +192,22 @@ impl Source for Flattened {
         self.len
     }
 
+    fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        let first = self.first_after(offset);
+        match self.segments.get(first) {
+            Some(segment)
+                if segment.target <= offset
+                    && offset.checked_add(buf.len() as u64).is_some_and(|e| e <= segment.end()) =>
+            {
+                self.stream.copy_to(segment.at + (offset - segment.target), buf)
+            }
+            _ => {
+                buf.copy_from_slice(&self.bytes(offset, buf.len())?);
+                Ok(())
+            }
+        }
+    }
+
     fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>, SourceError> {
         if !in_range(offset, len, self.len) {
             return Err(SourceError::OutOfRange { offset, len, size: self.len });

@@ -24,8 +24,8 @@ pub(crate) trait Container: Send + Sync {
     /// Size of its pages: a power of two.
     fn page_size(&self) -> u64;
 
-    /// The stored bytes of the page at `addr`, a multiple of the page size. Raw ones are exactly
-    /// one page.
+    /// Where the page at `addr`, a multiple of the page size, is stored. Raw ones are exactly one
+    /// page.
     fn locate(&self, addr: u64) -> Result<Stored<'_>, Absent>;
 
     /// Up to `len` bytes from `addr` on, out of a page that [`Container::locate`] does not give as
@@ -44,10 +44,15 @@ pub(crate) trait Container: Send + Sync {
     fn completeness(&self) -> Completeness;
 }
 
-/// Bytes of a page as they are stored.
-#[derive(Debug)]
+/// A page as it is stored.
 pub(crate) enum Stored<'a> {
-    Raw(Cow<'a, [u8]>),
+    /// As it is, at an offset of a source.
+    Raw {
+        source: &'a dyn Source,
+        offset: u64,
+    },
+    /// Assembled from several places.
+    Assembled(Vec<u8>),
     Compressed(Codec, Cow<'a, [u8]>),
 }
 

@@ -121,8 +121,9 @@ impl ElfDump {
         }
     }
 
-    /// The run of bytes from `addr` on that lies together, at most `len`.
-    fn run(&self, addr: u64, len: u64) -> Result<Cow<'_, [u8]>, Absent> {
+    /// Where in the file the bytes from `addr` on are, and how many of them, at most `len`, lie
+    /// together.
+    fn place(&self, addr: u64, len: u64) -> Result<(u64, u64), Absent> {
         let Some(extent) = self.extents.find(addr) else { return Err(Absent::NotRam) };
         let Some(offset) = extent.offset_of(addr) else {
             return Err(Absent::Filtered { level: None });
@@ -135,9 +136,12 @@ impl ElfDump {
                 len /= 2;
             }
         }
-        if len == 0 {
-            return Err(Absent::Lost);
-        }
+        if len == 0 { Err(Absent::Lost) } else { Ok((offset, len)) }
+    }
+
+    /// The run of bytes from `addr` on that lies together, at most `len`.
+    fn run(&self, addr: u64, len: u64) -> Result<Cow<'_, [u8]>, Absent> {
+        let (offset, len) = self.place(addr, len)?;
         self.source.bytes(offset, len as usize).map_err(|_| Absent::Lost)
     }
 }
@@ -148,14 +152,14 @@ impl Container for ElfDump {
     }
 
     fn locate(&self, addr: u64) -> Result<Stored<'_>, Absent> {
-        let first = self.run(addr, PAGE)?;
-        if first.len() as u64 == PAGE {
-            return Ok(Stored::Raw(first));
+        let (offset, len) = self.place(addr, PAGE)?;
+        if len == PAGE {
+            return Ok(Stored::Raw { source: &*self.source, offset });
         }
         // The page lies in several segments, or only part of it does.
         let whole = self.part(addr, PAGE as usize).unwrap_or_default();
         if whole.len() as u64 == PAGE {
-            return Ok(Stored::Raw(whole));
+            return Ok(Stored::Assembled(whole.into_owned()));
         }
         let missing = addr + whole.len() as u64;
         Err(self.absence(missing).unwrap_or(Absent::Lost))

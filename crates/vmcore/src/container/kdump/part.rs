@@ -15,6 +15,8 @@ const DESCRIPTOR: u64 = 24;
 
 /// Descriptors looked at for the codecs in use.
 const SAMPLE: u64 = 64;
+/// Descriptors counted at a time.
+const BATCH: u64 = 4096;
 
 /// A bitmap of as many page frames is counted when the dump is opened: 32 GiB of RAM, 1 MiB of
 /// bitmap.
@@ -38,6 +40,13 @@ struct Descriptor {
     offset: u64,
     size: u32,
     flags: u32,
+}
+
+impl Descriptor {
+    fn parse(bytes: &[u8]) -> Option<Descriptor> {
+        let fields = Fields(bytes);
+        Some(Descriptor { offset: fields.u64(0)?, size: fields.u32(8)?, flags: fields.u32(12)? })
+    }
 }
 
 impl Part {
@@ -117,8 +126,7 @@ impl Part {
             return None;
         }
         let bytes = self.source.bytes(at, DESCRIPTOR as usize).ok()?;
-        let fields = Fields(&bytes);
-        Some(Descriptor { offset: fields.u64(0)?, size: fields.u32(8)?, flags: fields.u32(12)? })
+        Descriptor::parse(&bytes)
     }
 
     /// The stored bytes of a page frame that is one of this part's and set in `dumped`.
@@ -147,11 +155,9 @@ impl Part {
         if !self.source.is_written(offset, size as usize) {
             return Err(Absent::Lost);
         }
+        let Some(codec) = codec else { return Ok(Stored::Raw { source: &*self.source, offset }) };
         let bytes = self.source.bytes(offset, size as usize).map_err(|_| Absent::Lost)?;
-        Ok(match codec {
-            None => Stored::Raw(bytes),
-            Some(codec) => Stored::Compressed(codec, bytes),
-        })
+        Ok(Stored::Compressed(codec, bytes))
     }
 
     /// Codecs of the first descriptors.
@@ -173,9 +179,24 @@ impl Part {
     pub(super) fn count_there(&self, max: u64) -> Option<u64> {
         let total = self.total();
         if total <= max {
-            return Some((0..total).filter(|index| self.is_index_there(*index)).count() as u64);
+            let batches = (0..total).step_by(BATCH as usize);
+            return Some(batches.map(|first| self.count_batch(first, total)).sum());
         }
         self.are_last_there(total).then_some(total)
+    }
+
+    /// As [`Part::count_there`], of the descriptors from `first` on, at most [`BATCH`]. They are
+    /// copied: in a flattened stream descriptors and pages lie in turns, and a look at each
+    /// through the map would make the whole file resident.
+    fn count_batch(&self, first: u64, total: u64) -> u64 {
+        let indices = first..total.min(first + BATCH);
+        let mut raw = vec![0; ((indices.end - first) * DESCRIPTOR) as usize];
+        let at = self.descriptors.saturating_add(first * DESCRIPTOR);
+        if !self.source.is_written(at, raw.len()) || self.source.copy_to(at, &mut raw).is_err() {
+            return indices.filter(|index| self.is_index_there(*index)).count() as u64;
+        }
+        let there = raw.chunks_exact(DESCRIPTOR as usize).filter_map(Descriptor::parse);
+        there.filter(|descriptor| self.is_there(descriptor)).count() as u64
     }
 }
 
