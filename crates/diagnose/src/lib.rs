@@ -17,6 +17,7 @@ mod exception;
 mod fault;
 pub mod finding;
 mod lockup;
+mod member;
 mod noise;
 pub mod oops;
 mod origin;

@@ -53,6 +53,7 @@ impl StackView {
             })
             .collect();
         mark_repeats(&mut frames);
+        mark_way_in(&mut frames);
         let broken = match &stack.end {
             StackEnd::Broken { reason } => Some(reason.clone()),
             _ => None,
@@ -95,6 +96,23 @@ fn noise_of(function: &str) -> Option<Noise> {
     }
 }
 
+/// The way from the entry to the first function that tells something: what
+/// every system call or module load goes through. One frame is always left.
+fn mark_way_in(frames: &mut [FrameView]) {
+    let first = frames.iter().position(|f| f.noise.is_none());
+    for i in (0..frames.len()).rev() {
+        let frame = &mut frames[i];
+        let common = frame.module.is_none() && noise::is_common_path(&frame.function);
+        match frame.noise {
+            Some(_) => {}
+            None if common && frame.note.is_none() && first != Some(i) => {
+                frame.noise = Some(Noise::Entry);
+            }
+            None => break,
+        }
+    }
+}
+
 /// A recursion shows its first two rounds and its last.
 fn mark_repeats(frames: &mut [FrameView]) {
     let mut start = 0;
@@ -112,5 +130,43 @@ fn mark_repeats(frames: &mut [FrameView]) {
             }
         }
         start = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::stack;
+
+    fn shown(functions: &[&str], from: usize) -> Vec<String> {
+        let view = StackView::new(&stack(functions), from);
+        view.frames.into_iter().filter(|f| f.noise.is_none()).map(|f| f.function).collect()
+    }
+
+    #[test]
+    fn the_way_in_and_the_way_out_are_folded() {
+        let functions = [
+            "panic",
+            "sysrq_handle_crash",
+            "write_sysrq_trigger",
+            "proc_reg_write",
+            "vfs_write",
+            "ksys_write",
+            "do_syscall_64",
+        ];
+        assert_eq!(shown(&functions, 1), ["sysrq_handle_crash", "write_sysrq_trigger"]);
+    }
+
+    #[test]
+    fn a_common_function_in_the_middle_or_alone_stays() {
+        assert_eq!(shown(&["f", "vfs_read", "g", "kthread"], 0), ["f", "vfs_read", "g"]);
+        assert_eq!(shown(&["vfs_read", "ksys_read", "do_syscall_64"], 0), ["vfs_read"]);
+    }
+
+    #[test]
+    fn a_recursion_keeps_its_ends() {
+        let mut functions = vec!["m:r"; 50];
+        functions.push("m:start");
+        assert_eq!(shown(&functions, 0), ["r", "r", "r", "start"]);
     }
 }

@@ -9,12 +9,14 @@
 //! Kernels: all. Reference: arch/x86/mm/fault.c, arch/x86/kernel/traps.c.
 
 use crate::address::Looks;
-use crate::case::Case;
+use crate::case::{Case, Crashed};
 use crate::context::ContextKind;
-use crate::exception::Trap;
+use crate::exception::{Exception, Trap};
 use crate::fault::{Fault, Touched};
 use crate::finding::{Advice, Finding, Kind, Level, Source};
+use crate::member;
 use crate::oops::Incident;
+use crate::origin::Origin;
 use crate::stale::{Stale, find_stale};
 use crate::text::duration;
 
@@ -112,6 +114,9 @@ fn from_fault(case: &Case<'_>, fault: &Fault, touched: &Touched) -> Option<Findi
         let origin = touched.origin.describe().map_or(String::new(), |o| format!("; it {o}"));
         finding.proof(Source::Registers, format!("{name} = {value:#x}{origin}"));
     }
+    if let Some(hint) = member_hint(case, crashed, exception, touched) {
+        finding.proof(Source::Code, hint);
+    }
     if let Some(stale) = &stale {
         finding.proof(Source::Object, stale.proof());
         finding.subject = stale.own_cache.as_ref().map(|c| format!("cache {c}"));
@@ -131,6 +136,20 @@ fn from_fault(case: &Case<'_>, fault: &Fault, touched: &Touched) -> Option<Findi
     finding.sections.push(crashed_stack(crashed, "STACK", note));
     advise(&mut finding, fault, touched, crashed.task.pid);
     Some(finding)
+}
+
+/// The member that the instruction meant, where the pointer is an argument.
+fn member_hint(
+    case: &Case<'_>,
+    crashed: &Crashed,
+    exception: &Exception,
+    touched: &Touched,
+) -> Option<String> {
+    let Origin::Argument { number, .. } = &touched.origin else { return None };
+    let (_, pointer) = touched.register.as_ref()?;
+    let offset = touched.address.checked_sub(*pointer)?;
+    let function = crashed.stack.frames.get(exception.frame)?.symbol.as_ref()?;
+    member::describe(case.kernel()?, function, *number, offset)
 }
 
 fn sentence(case: &Case<'_>, fault: &Fault, touched: &Touched, stale: Option<&Stale>) -> String {

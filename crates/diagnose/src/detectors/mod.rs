@@ -65,7 +65,7 @@ pub fn judge(case: &Case<'_>) -> Vec<Finding> {
     // Stable: among equals the order of `ALL` decides.
     found.sort_by_key(|f| (!f.fatal, std::cmp::Reverse(f.confidence.level)));
     if let Some(primary) = found.first() {
-        let caused = follows_damage(primary.kind);
+        let caused = follows_damage(primary.kind) && primary.at_ns.is_some();
         if let Some(earlier) = memory_fault::earlier(case, primary, caused) {
             found.insert(if caused { 0 } else { found.len() }, earlier);
         }

@@ -10,18 +10,20 @@
 //! that runs (the lock is merely busy). Kernels: with CONFIG_DETECT_HUNG_TASK.
 //! Reference: kernel/hung_task.c, kernel/locking/.
 
+mod deadlock;
+mod picture;
+
 use kmortem_kernel::lock::{LockKind, Owner, Wait};
 use kmortem_kernel::stack::Stack;
 use kmortem_kernel::task::{Task, TaskState};
 
 use crate::case::{Case, TaskStack};
 use crate::fault::short;
-use crate::finding::{Advice, Finding, Kind, Level, Section, Source};
+use crate::finding::{Advice, Finding, Kind, Level, Source};
 use crate::noise;
 use crate::oops::{Incident, IncidentKind};
 use crate::storage::{Stall, stall};
 use crate::text::duration;
-use crate::view::StackView;
 
 use super::common::{add_log, blame_module, chain, look_at, module_on, stack_of, who};
 
@@ -86,7 +88,7 @@ fn explain(case: &Case<'_>, victim: &TaskStack) -> Finding {
         .find(|cycle| chain_of_waits.iter().any(|w| cycle.iter().any(|t| t.addr == w.waiter.addr)));
     if let Some(cycle) = cycle {
         let tasks: Vec<u64> = cycle.iter().map(|t| t.addr).collect();
-        return deadlock(case, &tasks);
+        return deadlock::deadlock(case, &tasks);
     }
     // A holder that waits for an event nobody owns is where the chain ends: it
     // is what the others wait for, and its own wait says why.
@@ -250,7 +252,7 @@ fn behind_lock(
         add_stall(&mut finding, &stall);
     }
     blame_module(case, &mut finding, module_on(&culprit.stack, at));
-    finding.sections.push(picture(case, waits, holder));
+    finding.sections.push(picture::picture(case, waits, holder));
     if let Some(holder) = holder {
         finding.sections.push(stack_of(holder, "STACK OF THE HOLDER"));
     }
@@ -340,106 +342,6 @@ fn owner_evidence(wait: &Wait) -> String {
     format!("{} at {:#x}: {owner}; {} waits", lock_name(wait), wait.lock.addr, names(wait))
 }
 
-/// Who waits for whom, drawn.
-fn picture(case: &Case<'_>, waits: &[&Wait], holder: Option<&TaskStack>) -> Section {
-    let mut lines = Vec::new();
-    for (i, wait) in waits.iter().enumerate() {
-        let state = case.task_stack(wait.waiter.addr).map_or('?', |t| t.task.state.letter());
-        let target = match (waits.get(i + 1), holder) {
-            (Some(next), _) => names(next),
-            (None, Some(holder)) => format!("{} {}", who(&holder.task), holder.task.state.letter()),
-            (None, None) => "?".into(),
-        };
-        let what = lock_name(wait);
-        lines.push(match &wait.lock.owner {
-            Owner::Task(_) => format!("{} {state} ──▶ {what} ──▶ {target}", names(wait)),
-            _ => format!("{} {state} ──▶ {what}", names(wait)),
-        });
-    }
-    let drawn: Vec<u64> = waits.iter().map(|w| w.waiter.addr).collect();
-    let graph = case.waits();
-    let others: Vec<&Wait> = graph
-        .waits
-        .iter()
-        .filter(|w| !drawn.contains(&w.waiter.addr) && is_behind(case, w, waits))
-        .collect();
-    for wait in others.iter().take(4) {
-        let holder = wait.lock.owner.certain().and_then(|o| o.task.as_ref());
-        let holder = holder.map_or(String::new(), |t| format!(" ──▶ {} ({})", t.comm, t.pid));
-        lines.push(format!("{} ──▶ {}{holder}", names(wait), lock_name(wait)));
-    }
-    let behind = others.len() + drawn.len();
-    let elsewhere = case.sleepers().iter().filter(|s| {
-        !drawn.contains(&s.task.addr) && !others.iter().any(|w| w.waiter.addr == s.task.addr)
-    });
-    match elsewhere.count() {
-        0 => lines.push(format!(
-            "{} behind this, no other task in D state",
-            crate::text::count(behind, "task")
-        )),
-        n => lines
-            .push(format!("{} in D state for other reasons", crate::text::count(n, "more task"))),
-    }
-    Section::Lines { title: "WHO WAITS FOR WHOM".into(), lines }
-}
-
-fn deadlock(case: &Case<'_>, cycle: &[u64]) -> Finding {
-    let graph = case.waits();
-    let waits: Vec<&Wait> = cycle.iter().filter_map(|t| graph.wait_of(*t)).collect();
-    let steps: Vec<String> = waits
-        .iter()
-        .enumerate()
-        .map(|(i, wait)| {
-            let holder = waits.get((i + 1) % waits.len()).map_or("?".into(), |w| names(w));
-            format!("{} waits for {}, held by {holder}", names(wait), lock_name(wait))
-        })
-        .collect();
-    let mut finding = Finding::new(
-        Kind::Deadlock,
-        format!("Deadlock: {}.{}", steps.join("; "), panic_sentence(case)),
-        Level::Certain,
-        "the owner fields of the locks close the circle: none of these tasks can ever go on",
-    );
-    let stacks: Vec<TaskStack> = cycle.iter().filter_map(|t| case.task_stack(*t)).collect();
-    let mut locks: Vec<String> = waits.iter().map(|w| lock_name(w)).collect();
-    locks.sort();
-    finding.subject = Some(
-        locks.iter().map(|l| l.split(" 0x").next().unwrap_or(l)).collect::<Vec<_>>().join(" and "),
-    );
-    let mut functions: Vec<String> = stacks
-        .iter()
-        .flat_map(|s| chain(&s.stack, own_frame(&s.stack)).into_iter().take(2))
-        .collect();
-    // Which task closed the circle is chance.
-    functions.sort();
-    functions.dedup();
-    finding.functions = functions;
-    finding.task = stacks.first().map(|s| (s.task.pid, s.task.comm.clone()));
-    for wait in &waits {
-        finding.proof(Source::Object, owner_evidence(wait));
-    }
-    let module = stacks.iter().find_map(|s| module_on(&s.stack, own_frame(&s.stack)));
-    blame_module(case, &mut finding, module);
-    let mut lines: Vec<String> =
-        waits.iter().map(|w| format!("{} ──▶ {}", names(w), lock_name(w))).collect();
-    if let Some(first) = waits.first() {
-        lines.push(format!("  ╰──▶ back to {}", names(first)));
-    }
-    finding.sections.push(Section::Lines { title: "THE CIRCLE".into(), lines });
-    for stack in stacks.iter().take(3) {
-        finding.sections.push(Section::Stack {
-            title: format!("STACK OF {}", who(&stack.task)),
-            stack: StackView::new(&stack.stack, 0),
-        });
-    }
-    finding
-        .next
-        .push(Advice::words(format!("take {} in one order everywhere", locks.join(" and "))));
-    let commands = stacks.iter().take(4).map(|s| format!("bt {}", s.task.pid)).collect();
-    finding.next.push(Advice { text: "their stacks in full".into(), commands });
-    finding
-}
-
 fn without_lock(case: &Case<'_>, victim: &TaskStack) -> Finding {
     let io = stall(case).filter(|_| sleeps_for_io(&victim.stack));
     let at = place(victim);
@@ -496,142 +398,4 @@ fn add_stall(finding: &mut Finding, stall: &Stall) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{case, stack, task};
-    use kmortem_kernel::lock::{Lock, TaskRef, WaitEvidence};
-    use kmortem_kernel::symbol::SymbolAt;
-
-    const LOG: &str = "30.1 INFO: task waiter:244 blocked for more than 5 seconds.
-        30.1 Call Trace:
-        30.1  __schedule+0x4fb/0xc00
-        30.2 Kernel panic - not syncing: hung_task: blocked tasks";
-    const WATCHDOG: [&str; 4] = ["panic", "watchdog", "kthread", "ret_from_fork"];
-
-    fn named(task: &Task) -> TaskRef {
-        let name = kmortem_kernel::lock::TaskName { pid: task.pid, comm: task.comm.clone() };
-        TaskRef { addr: task.addr, task: Some(name) }
-    }
-
-    fn wait(waiter: &Task, lock: &str, owner: Owner) -> Wait {
-        Wait {
-            waiter: named(waiter),
-            lock: Lock {
-                kind: LockKind::Mutex,
-                addr: 0xffff_ffff_c000_0000 + lock.len() as u64,
-                symbol: Some(SymbolAt {
-                    name: lock.into(),
-                    offset: 0,
-                    size: 32,
-                    module: Some("m".into()),
-                }),
-                bit: None,
-                bit_name: None,
-                mm: None,
-                owner,
-            },
-            mode: None,
-            node: 0,
-            known_by: WaitEvidence::OnRing,
-        }
-    }
-
-    fn sleeper(pid: i32, comm: &str, state: TaskState, functions: &[&str]) -> TaskStack {
-        let mut task = task(pid, comm, state);
-        task.last_arrival_ns = Some(20_000_000_000);
-        TaskStack { task, stack: stack(functions) }
-    }
-
-    #[test]
-    fn the_holder_is_named_with_what_it_does() {
-        let waiter = sleeper(
-            244,
-            "waiter",
-            TaskState::Uninterruptible,
-            &["__schedule", "__mutex_lock", "m:wait_for_it", "kthread"],
-        );
-        let owner = sleeper(
-            243,
-            "owner",
-            TaskState::Interruptible,
-            &["__schedule", "schedule_timeout", "m:hold_it", "kthread"],
-        );
-        let waits = vec![wait(&waiter.task, "table_lock", Owner::Task(named(&owner.task)))];
-        let case =
-            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
-        let finding = detect(&case).unwrap();
-        assert!(
-            finding.cause.starts_with(
-                "waiter (244) waited 10.2 s for mutex table_lock [m], held by owner (243), which sleeps in hold_it+0x10 [m] (state S)."
-            ),
-            "{}",
-            finding.cause
-        );
-        assert_eq!(finding.confidence.level, Level::Certain);
-        assert_eq!(finding.functions[0], "m:hold_it");
-    }
-
-    #[test]
-    fn a_circle_is_a_deadlock_whoever_was_found_first() {
-        let a = sleeper(
-            244,
-            "a",
-            TaskState::Uninterruptible,
-            &["__schedule", "__mutex_lock", "m:lock_both"],
-        );
-        let b = sleeper(
-            245,
-            "b",
-            TaskState::Uninterruptible,
-            &["__schedule", "__mutex_lock", "m:lock_both"],
-        );
-        let waits = vec![
-            wait(&a.task, "journal", Owner::Task(named(&b.task))),
-            wait(&b.task, "table", Owner::Task(named(&a.task))),
-        ];
-        let case = case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![a, b], vec![], waits);
-        let finding = detect(&case).unwrap();
-        assert_eq!(finding.kind, Kind::Deadlock);
-        assert!(
-            finding.cause.contains("mutex journal [m]")
-                && finding.cause.contains("mutex table [m]")
-        );
-        assert_eq!(finding.functions, ["m:lock_both"]);
-    }
-
-    #[test]
-    fn a_running_holder_lowers_the_confidence() {
-        let waiter = sleeper(244, "waiter", TaskState::Uninterruptible, &["__mutex_lock", "m:w"]);
-        let owner = sleeper(243, "owner", TaskState::Running, &["m:busy"]);
-        let waits = vec![wait(&waiter.task, "l", Owner::Task(named(&owner.task)))];
-        let case =
-            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![owner], waits);
-        let finding = detect(&case).unwrap();
-        assert_eq!(finding.confidence.level, Level::Likely);
-        assert!(finding.against[0].contains("running"));
-    }
-
-    #[test]
-    fn a_wait_without_a_lock_is_only_possible() {
-        let waiter =
-            sleeper(244, "cp", TaskState::Uninterruptible, &["__schedule", "weird_wait", "f"]);
-        let case =
-            case(LOG, "khungtaskd", &WATCHDOG, None).with_waits(vec![waiter], vec![], vec![]);
-        assert_eq!(detect(&case).unwrap().confidence.level, Level::Possible);
-    }
-
-    #[test]
-    fn names_with_colons_keep_their_pid() {
-        assert_eq!(
-            hung_pid("INFO: task kworker/1:2:50 blocked for more than 120 seconds."),
-            Some(50)
-        );
-        assert_eq!(hung_pid("INFO: task waiter blocked for"), None);
-    }
-
-    #[test]
-    fn a_hang_that_was_survived_is_none() {
-        let log = LOG.replace("hung_task: blocked tasks", "Fatal exception");
-        assert!(detect(&case(&log, "sh", &["panic", "oops_end"], None)).is_none());
-    }
-}
+mod tests;
