@@ -193,19 +193,18 @@ impl Source for Flattened {
     }
 
     fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), SourceError> {
-        let first = self.first_after(offset);
-        match self.segments.get(first) {
-            Some(segment)
-                if segment.target <= offset
-                    && offset.checked_add(buf.len() as u64).is_some_and(|e| e <= segment.end()) =>
-            {
-                self.stream.copy_to(segment.at + (offset - segment.target), buf)
-            }
-            _ => {
-                buf.copy_from_slice(&self.bytes(offset, buf.len())?);
-                Ok(())
-            }
+        if !in_range(offset, buf.len(), self.len) {
+            return Err(SourceError::OutOfRange { offset, len: buf.len(), size: self.len });
         }
+        buf.fill(0);
+        let end = offset + buf.len() as u64;
+        let segments = &self.segments[self.first_after(offset)..];
+        for segment in segments.iter().take_while(|segment| segment.target < end) {
+            let (from, to) = (segment.target.max(offset), segment.end().min(end));
+            let piece = &mut buf[(from - offset) as usize..(to - offset) as usize];
+            self.stream.copy_to(segment.at + (from - segment.target), piece)?;
+        }
+        Ok(())
     }
 
     fn bytes(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>, SourceError> {
@@ -221,12 +220,7 @@ impl Source for Flattened {
             return self.stream.bytes(segment.at + (offset - segment.target), len);
         }
         let mut assembled = vec![0; len];
-        for segment in self.segments[first..].iter().take_while(|segment| segment.target < end) {
-            let (from, to) = (segment.target.max(offset), segment.end().min(end));
-            let piece =
-                self.stream.bytes(segment.at + (from - segment.target), (to - from) as usize)?;
-            assembled[(from - offset) as usize..(to - offset) as usize].copy_from_slice(&piece);
-        }
+        self.copy_to(offset, &mut assembled)?;
         Ok(Cow::Owned(assembled))
     }
 
