@@ -9,7 +9,10 @@ pub(crate) fn install_hook() {
 }
 
 fn report(info: &PanicHookInfo<'_>) {
-    let what = info.payload_as_str().unwrap_or("something that can't happen has happened");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let what = text.unwrap_or("something that can't happen has happened");
     let place = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
     // A closed standard error leaves nobody to tell.
     let _ = writeln!(std::io::stderr(), "{}", message(what, place.as_deref()));

@@ -98,8 +98,7 @@ pub fn parse(
             args.words.push(word.clone());
             continue;
         };
-        let mut letters = group.char_indices();
-        while let Some((at, letter)) = letters.next() {
+        for (at, letter) in group.char_indices() {
             let Some(option) = options.iter().find(|o| o.letter == letter) else {
                 let what = format!("no option -{letter}");
                 return Err(CommandError::Usage { command, what });

@@ -108,7 +108,7 @@ fn panic_line(log: &Log) -> String {
     let lines = log.lines().filter(|(record, _)| record.facility == 0).map(|(_, line)| line);
     let oops = lines
         .filter_map(|line| OOPS.iter().find_map(|start| line.find(start)).map(|at| &line[at..]))
-        .last();
+        .next_back();
     match oops {
         Some(oops) => format!("\"{}\" (check log for details)", oops.trim_end()),
         None => "\"\"".to_owned(),
