@@ -11,7 +11,8 @@ use kmortem_kernel::task::Task;
 
 use crate::case::{Case, TaskStack};
 use crate::context::{Context, context_of};
-use crate::fault::short;
+use crate::detectors::arrow;
+use crate::fault::{callers, short};
 use crate::view::StackView;
 
 /// Functions that wait for a spinning lock.
@@ -129,14 +130,18 @@ impl Stuck {
         }
     }
 
-    /// "loops in f+0x12 [module]", "spins on a lock in f".
+    /// "does not leave f+0x12 [module] (called by g), holding lock".
     pub(crate) fn does(&self) -> String {
         let kind = if self.waits_for_lock { "spins on a lock wanted by" } else { "does not leave" };
+        let called = match callers(&self.stack, self.frame) {
+            names if names.is_empty() => String::new(),
+            names => format!(" (called by {})", arrow(&names, 3)),
+        };
         let held = match self.holds.first() {
-            Some(lock) => format!(", holding {lock}"),
+            Some(lock) => format!(", holding {lock},"),
             None => String::new(),
         };
-        format!("{kind} {}{held}", self.place)
+        format!("{kind} {}{called}{held}", self.place)
     }
 
     /// Its stack, the watchdog folded away.

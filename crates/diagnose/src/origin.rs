@@ -69,31 +69,37 @@ impl Origin {
             root = origin;
         }
         let reader = by.last().copied();
-        let in_reader = reader.map_or(String::new(), |r| format!(" in {r}"));
+        let by_reader = reader.map_or(String::new(), |r| format!(" by {r}"));
         let handed_on = match by.split_last() {
             Some((_, [])) | None => String::new(),
             Some((_, between)) => {
                 let mut between = between.to_vec();
                 between.reverse();
-                format!(" and handed on through {}", between.join(" and "))
+                format!(", then handed on by {}", between.join(" and "))
             }
         };
         let said = match root {
             Origin::Global { symbol, confirmed } => {
-                let check = if *confirmed { ", which still holds it" } else { "" };
-                format!("was read from the variable {symbol}{in_reader}{check}")
+                let check = if *confirmed { " (which still holds it)" } else { "" };
+                format!("was read{by_reader} from the variable {symbol}{check}")
             }
             Origin::Member { offset, of } => {
                 let object = of.object().unwrap_or_else(|| "an object".into());
-                format!("was read from offset {offset:#x} of {object}{in_reader}")
+                format!("was read{by_reader} from offset {offset:#x} of {object}")
             }
             Origin::Argument { number, passed: None } => match reader {
                 Some(reader) => format!("was the {} argument of {reader}", ordinal(*number)),
                 None => format!("is the function's {} argument", ordinal(*number)),
             },
             Origin::Argument { .. } => format!("was passed by {}", reader?),
-            Origin::Returned { by } => format!("is what {by} returned{in_reader}"),
-            Origin::Constant => format!("is a constant in the code{in_reader}"),
+            Origin::Returned { by } => {
+                let to = reader.map_or(String::new(), |r| format!(" to {r}"));
+                format!("is what {by} returned{to}")
+            }
+            Origin::Constant => {
+                let of = reader.map_or(String::new(), |r| format!(" of {r}"));
+                format!("is a constant in the code{of}")
+            }
             Origin::Unknown => return None,
         };
         Some(said + &handed_on)
@@ -390,13 +396,13 @@ mod tests {
         };
         assert_eq!(
             passed("expire", member).describe().unwrap(),
-            "was read from offset 0x20 of its first argument in expire"
+            "was read by expire from offset 0x20 of its first argument"
         );
         let global = Origin::Global { symbol: "current_session".into(), confirmed: true };
         assert_eq!(
             passed("update", passed("handle", global)).describe().unwrap(),
-            "was read from the variable current_session in handle, which still holds it and \
-             handed on through update"
+            "was read by handle from the variable current_session (which still holds it), then \
+             handed on by update"
         );
         assert_eq!(passed("caller", Origin::Unknown).describe().unwrap(), "was passed by caller");
         assert_eq!(Origin::Unknown.describe(), None);

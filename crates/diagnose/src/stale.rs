@@ -75,7 +75,7 @@ impl Stale {
     /// As the source of a pointer: "a freed object ...".
     pub(crate) fn describe(&self) -> String {
         format!(
-            "an object of the slab cache {} that had been freed: at offset {:#x} stands the \
+            "a freed object of the slab cache {}: what stands at its offset {:#x} is the \
              allocator's link",
             self.cache, self.offset
         )

@@ -15,7 +15,7 @@ pub(super) fn who(task: &Task) -> String {
 }
 
 /// "a ← b ← c", at most `most` of them.
-pub(super) fn arrow(names: &[String], most: usize) -> String {
+pub(crate) fn arrow(names: &[String], most: usize) -> String {
     let mut short: Vec<&str> = names.iter().take(most).map(String::as_str).collect();
     if names.len() > most {
         short.push("…");

@@ -12,7 +12,7 @@ use crate::finding::{Advice, Finding, Kind, Level, Section};
 use crate::lockup::Stuck;
 use crate::oops::IncidentKind;
 
-use super::common::{add_log, arrow, blame_module, chain, logged_chain, module_on, who};
+use super::common::{add_log, blame_module, chain, logged_chain, module_on, who};
 
 const WATCHDOGS: &[&str] = &[
     "watchdog_overflow_callback",
@@ -51,15 +51,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         add_log(case, &mut finding, logged);
         return Some(finding);
     };
-    let callers = crate::fault::callers(&stuck.stack, stuck.frame);
-    let callers = match callers.is_empty() {
-        true => String::new(),
-        false => format!(" (called by {})", arrow(&callers, 3)),
-    };
     let mut finding = Finding::new(
         Kind::HardLockup,
         format!(
-            "{} {}{callers} with interrupts off, and CPU {} answered nothing any more. The hard \
+            "{} {} with interrupts off, and CPU {} answered nothing any more. The hard \
              lockup watchdog then panicked the machine.",
             who(&stuck.task),
             stuck.does(),

@@ -28,6 +28,8 @@ mod sysrq;
 mod warning;
 mod wild_jump;
 
+pub(crate) use common::arrow;
+
 use crate::case::Case;
 use crate::finding::{Finding, Kind, Level};
 

@@ -50,7 +50,11 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         Some("CONSTRAINT_MEMORY_POLICY") => "The memory of a node set (mempolicy) ran out",
         _ => "The machine ran out of memory",
     };
+    let same = on_stack.is_some_and(|c| {
+        holder.as_ref().is_some_and(|h| h.sentence.starts_with(&format!("{} holds", who(&c.task))))
+    });
     let cause = match &holder {
+        Some(h) if same => format!("{scope}: {}, and asked for more. {why}", h.sentence),
         Some(h) => format!("{scope}: {}. Then {asked}. {why}", h.sentence),
         None => format!("{scope}: {asked}. {why}"),
     };

@@ -14,7 +14,7 @@ use crate::finding::{Advice, Finding, Kind, Level, Section, Source};
 use crate::lockup::Stuck;
 use crate::oops::{Incident, IncidentKind};
 
-use super::common::{add_log, arrow, blame_module, chain, log_line, look_at, module_on, who};
+use super::common::{add_log, blame_module, chain, log_line, look_at, module_on, who};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     if !case.panic_text().contains("RCU Stall") {
@@ -33,15 +33,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     };
     let mut finding = match (&stuck, reader) {
         (Some(stuck), _) => {
-            let callers = crate::fault::callers(&stuck.stack, stuck.frame);
-            let callers = match callers.is_empty() {
-                true => String::new(),
-                false => format!(" (called by {})", arrow(&callers, 3)),
-            };
             let mut finding = Finding::new(
                 Kind::RcuStall,
                 format!(
-                    "{} {}{callers} on CPU {} and let no RCU grace period end. \
+                    "{} {} on CPU {} and let no RCU grace period end. \
                      kernel.panic_on_rcu_stall=1 turned that into a panic.",
                     who(&stuck.task),
                     stuck.does(),

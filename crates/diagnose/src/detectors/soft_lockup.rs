@@ -12,7 +12,7 @@ use crate::finding::{Advice, Finding, Kind, Level, Section, Source};
 use crate::lockup::Stuck;
 use crate::oops::IncidentKind;
 
-use super::common::{add_log, arrow, blame_module, chain, logged_chain, look_at, module_on, who};
+use super::common::{add_log, blame_module, chain, logged_chain, look_at, module_on, who};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let logged = case.last(&[IncidentKind::SoftLockup]);
@@ -42,11 +42,6 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         add_log(case, &mut finding, logged);
         return Some(finding);
     };
-    let callers = crate::fault::callers(&stuck.stack, stuck.frame);
-    let callers = match callers.is_empty() {
-        true => String::new(),
-        false => format!(" (called by {})", arrow(&callers, 3)),
-    };
     let cpu = stuck.task.cpu;
     let setting = match case.setting(&["softlockup_panic"]) {
         Some(1) => " softlockup_panic=1 turned that into a panic.",
@@ -59,7 +54,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let mut finding = Finding::new(
         Kind::SoftLockup,
         format!(
-            "{} {}{callers} and kept CPU {cpu} from everything else {time}.{bystander}{setting}",
+            "{} {} and kept CPU {cpu} from everything else {time}.{bystander}{setting}",
             who(&stuck.task),
             stuck.does()
         ),
