@@ -62,8 +62,10 @@ pub struct Rest {
     /// Block requests without an answer: (disk, how many).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_in_flight: Option<Vec<(String, usize)>>,
-    /// How often the log tells of what, the cause's own kind aside.
-    pub log_counts: LogCounts,
+    /// How often the log tells of what, the cause's own kind aside. None when
+    /// there is no log to count in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_counts: Option<LogCounts>,
 }
 
 /// What else the log tells of.
@@ -95,13 +97,13 @@ impl Rest {
             case.incidents.iter().filter(|i| kinds.contains(&i.kind)).count()
         };
         let mut rest = Rest {
-            log_counts: LogCounts {
+            log_counts: case.log_error.is_none().then(|| LogCounts {
                 oopses: case.incidents.iter().filter(|i| i.kind.is_oops()).count(),
                 warnings: count(&[IncidentKind::Warning]),
                 oom: count(&[IncidentKind::Oom]),
                 io_errors: count(&[IncidentKind::IoError]),
                 machine_checks: count(&[IncidentKind::MachineCheck]),
-            },
+            }),
             ..Rest::default()
         };
         let Some(kernel) = case.kernel() else { return rest };

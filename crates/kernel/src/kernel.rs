@@ -29,7 +29,7 @@ pub struct Kernel {
     space: AddressSpace,
     how_found: String,
     vmcoreinfo: Option<VmcoreInfo>,
-    kallsyms: Kallsyms,
+    kallsyms: std::result::Result<Kallsyms, String>,
     btf: OnceLock<Result<Arc<Btf>>>,
     layouts: Mutex<FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     pub(crate) modules: OnceLock<Result<ModuleTable>>,
@@ -51,7 +51,13 @@ impl Kernel {
         let image = Arc::new(image);
         let Located { tables, phys_base, vmcoreinfo, image_range, how } = locate::locate(&image)?;
         let space = AddressSpace::new(image.clone(), tables, image_range, phys_base);
-        let kallsyms = load_kallsyms(&space, vmcoreinfo.as_ref())?;
+        // VMCOREINFO proves that this is a kernel and names a few symbols: a
+        // dump that lost the symbol table still yields what hangs on those.
+        let kallsyms = match (load_kallsyms(&space, vmcoreinfo.as_ref()), &vmcoreinfo) {
+            (Ok(kallsyms), _) => Ok(kallsyms),
+            (Err(why), Some(_)) => Err(why),
+            (Err(why), None) => return Err(OpenError::NoSymbols(why)),
+        };
         let mut kernel = Kernel {
             image,
             space,
@@ -119,8 +125,10 @@ impl Kernel {
     }
 
     /// The kernel's own symbol table (modules' symbols are with the modules).
-    pub fn kallsyms(&self) -> &Kallsyms {
-        &self.kallsyms
+    pub fn kallsyms(&self) -> Result<&Kallsyms> {
+        self.kallsyms.as_ref().map_err(|why| {
+            Error::Unavailable(format!("the kernel's symbol table (kallsyms) can't be read: {why}"))
+        })
     }
 
     /// By how much KASLR moved the kernel's image, in bytes. From `_text` and
@@ -130,7 +138,7 @@ impl Kernel {
             return Some(offset);
         }
         let linked = 0xffff_ffff_8100_0000u64;
-        self.kallsyms.find("_text").and_then(|text| text.checked_sub(linked))
+        self.symbol("_text").ok().and_then(|text| text.checked_sub(linked))
     }
 
     // --- memory -----------------------------------------------------------
@@ -195,7 +203,11 @@ impl Kernel {
         let start = self.symbol("__start_BTF");
         let stop = self.symbol("__stop_BTF");
         let (Ok(start), Ok(stop)) = (start, stop) else {
-            return Err(Error::NoTypes("this kernel was built without BTF".into()));
+            let why = match self.kallsyms() {
+                Ok(_) => "this kernel was built without BTF".to_owned(),
+                Err(lost) => format!("BTF can't be found: {lost}"),
+            };
+            return Err(Error::NoTypes(why));
         };
         let len = stop.wrapping_sub(start);
         if len == 0 || len > LARGEST_BTF {
@@ -248,7 +260,10 @@ impl Kernel {
 
 /// Reads kallsyms from where VMCOREINFO says its tables are (since v6.0, some
 /// distributions earlier), else searches the kernel's image for them.
-fn load_kallsyms(space: &AddressSpace, info: Option<&VmcoreInfo>) -> Result<Kallsyms, OpenError> {
+fn load_kallsyms(
+    space: &AddressSpace,
+    info: Option<&VmcoreInfo>,
+) -> std::result::Result<Kallsyms, String> {
     let anchors: Vec<(&str, u64)> = ["_stext", "init_uts_ns"]
         .into_iter()
         .filter_map(|name| Some((name, info?.symbol(name)?)))
@@ -262,10 +277,10 @@ fn load_kallsyms(space: &AddressSpace, info: Option<&VmcoreInfo>) -> Result<Kall
     }
     match Kallsyms::scan(space, space.image_range(), &anchors) {
         Ok((_, kallsyms)) => Ok(kallsyms),
-        Err(e) => Err(OpenError::NoSymbols(match first_try {
+        Err(e) => Err(match first_try {
             Some(first) => format!("{first}; {e}"),
             None => e.to_string(),
-        })),
+        }),
     }
 }
 

@@ -256,7 +256,7 @@ fn stat_table(kernel: &Kernel) -> Result<Vec<Stat>> {
     let layout = kernel.layout::<MemoryStatLayout>()?;
     let table = kernel.symbol("memory_stats")?;
     // It ends where the next symbol starts.
-    let size = kernel.kallsyms().lookup(table).map_or(0, |found| found.size);
+    let size = kernel.kallsyms()?.lookup(table).map_or(0, |found| found.size);
     let places = match kernel.symbol("mem_cgroup_stats_index") {
         Ok(at) => {
             let count = crate::vmstat::enumerator(kernel, "enum memcg_stat_item", "MEMCG_NR_STAT")?;

@@ -32,9 +32,13 @@ impl std::fmt::Display for SymbolAt {
 }
 
 impl Kernel {
-    /// Address of the kernel's symbol `name` (not of a module's).
+    /// Address of the kernel's symbol `name` (not of a module's). Where the
+    /// symbol table is lost, VMCOREINFO knows some.
     pub fn symbol(&self, name: &str) -> Result<u64> {
-        self.kallsyms().find(name).ok_or_else(|| Error::NoSymbol(name.to_owned()))
+        match self.kallsyms() {
+            Ok(kallsyms) => kallsyms.find(name).ok_or_else(|| Error::NoSymbol(name.to_owned())),
+            Err(lost) => self.vmcoreinfo().and_then(|info| info.symbol(name)).ok_or(lost),
+        }
     }
 
     /// Address of `name` in the kernel or in any module.
@@ -54,7 +58,7 @@ impl Kernel {
         if !self.space().image_range().contains(&addr) {
             return None;
         }
-        let found = self.kallsyms().lookup(addr)?;
+        let found = self.kallsyms().ok()?.lookup(addr)?;
         Some(SymbolAt {
             name: found.name.to_string(),
             offset: addr - found.addr,

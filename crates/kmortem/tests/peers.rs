@@ -56,10 +56,11 @@ fn text(value: &Value) -> &str {
 /// kallsyms leaves out what is no symbol of the running kernel (sections of
 /// the ELF file, absolute and local labels): of the rest every address counts.
 fn symbols(kernel: &Kernel, drgn: &Value, wrong: &mut Vec<String>) {
+    let Ok(kallsyms) = kernel.kallsyms() else { return wrong.push("no kallsyms".into()) };
     let mut compared = 0;
     for row in rows(drgn) {
         let (name, addr) = (text(&row[0]), row[1].as_u64().unwrap_or(0));
-        let ours = kernel.kallsyms().find_all(name);
+        let ours = kallsyms.find_all(name);
         let absolute = !kernel.space().image_range().contains(&addr);
         if ours.is_empty() || absolute {
             continue;

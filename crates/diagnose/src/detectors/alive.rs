@@ -13,6 +13,11 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     if case.is_dead() || case.log.is_empty() && case.kernel().is_none() {
         return None;
     }
+    // With neither the log nor the tasks, nothing speaks for life either.
+    let tasks_known = case.kernel().is_none_or(|kernel| kernel.tasks().is_ok());
+    if case.log_error.is_some() && !tasks_known {
+        return None;
+    }
     let running: Vec<String> = case.active.iter().map(|t| who(&t.task)).collect();
     let running = match running.len() {
         0 => "every CPU was idle".to_owned(),

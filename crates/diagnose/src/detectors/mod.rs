@@ -124,6 +124,12 @@ fn unknown(case: &Case<'_>) -> Finding {
         finding.next.push(common::look_at(crashed.task.pid));
     }
     if let Some(why) = &case.log_error {
+        if case.tasks().is_empty() {
+            finding.cause = "The dump has lost what would tell: neither its log nor its tasks can \
+                             be read."
+                .to_owned();
+            finding.confidence.reason = "what is missing, and why, stands below".to_owned();
+        }
         finding.against.push(format!("the log can't be read: {why}"));
     }
     common::add_log(case, &mut finding, None);

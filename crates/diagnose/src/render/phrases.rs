@@ -45,9 +45,10 @@ pub(super) fn rest(report: &Report) -> Vec<String> {
     let mut out = Vec::new();
     if let Some((total, free)) = rest.memory_bytes {
         let percent = free * 100 / total.max(1);
-        let oom = match rest.log_counts.oom {
-            0 => ", no OOM".to_owned(),
-            n => format!(", {} of OOM", count(n, "report")),
+        let oom = match rest.log_counts.map(|counts| counts.oom) {
+            None => String::new(),
+            Some(0) => ", no OOM".to_owned(),
+            Some(n) => format!(", {} of OOM", count(n, "report")),
         };
         out.push(format!("memory {percent} % free of {}{oom}", bytes(total)));
     }
@@ -88,7 +89,7 @@ pub(super) fn rest(report: &Report) -> Vec<String> {
         Some(letters) => out.push(format!("tainted {letters}")),
         None => {}
     }
-    let counts = &rest.log_counts;
+    let Some(counts) = &rest.log_counts else { return out };
     for (n, noun) in [(counts.warnings, "warning"), (counts.io_errors, "I/O error")] {
         if n > 0 {
             out.push(format!("{} in the log", count(n, noun)));

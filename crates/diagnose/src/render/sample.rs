@@ -48,7 +48,7 @@ fn around(name: &str, cause: Finding) -> Report {
             load: Some([0.4, 0.1, 0.0]),
             taint: Some("OE".into()),
             io_in_flight: Some(Vec::new()),
-            log_counts: LogCounts { oopses: 1, ..LogCounts::default() },
+            log_counts: Some(LogCounts { oopses: 1, ..LogCounts::default() }),
             ..Rest::default()
         },
         missing: Vec::new(),
