@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn a_parameter_s_type_names_the_member() {
-        let dump = kmortem_lab::dump("k61-null").unwrap();
-        let kernel = Kernel::open_files(&dump.files).unwrap();
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/hung-mutex-6.12.vmcore");
+        let kernel = Kernel::open_files(&[sample]).unwrap();
         let place = kmortem_kernel::layout::place_of(kernel.ty("file").unwrap(), "f_path.dentry");
         let offset = place.unwrap().offset;
         let function =

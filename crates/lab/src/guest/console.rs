@@ -38,10 +38,10 @@ pub(crate) fn parse_facts(console: &str) -> ConsoleFacts {
             facts.panic.get_or_insert_with(|| reason.trim_end().to_owned());
         } else if let Some(offset) = line.strip_prefix("Kernel Offset: ") {
             facts.kernel_offset = parse_offset(offset);
-        } else if facts.comm.is_none() {
-            if let Some((cpu, pid, comm)) = parse_task(line) {
-                (facts.cpu, facts.pid, facts.comm) = (Some(cpu), Some(pid), Some(comm));
-            }
+        } else if facts.comm.is_none()
+            && let Some((cpu, pid, comm)) = parse_task(line)
+        {
+            (facts.cpu, facts.pid, facts.comm) = (Some(cpu), Some(pid), Some(comm));
         }
     }
     facts
