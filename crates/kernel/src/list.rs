@@ -5,12 +5,23 @@
 //! pointer, `llist` with NULL. A dump shows them as they were in the middle of
 //! an update, or overwritten: every walk stops after a bound, and Brent's
 //! algorithm stops it at the first repeat of a ring that misses its head.
+//!
+//! Many heads may lead into one and the same chain of a dump that was made to
+//! last. On a sound ring each node points back to the node before it; where one
+//! does not, what follows may be another's ring, and only so much of it is
+//! walked. So all rings together cost no more than memory holds nodes.
 
 use crate::Kernel;
 use crate::error::{Error, Result};
 
-/// No list of a real machine is longer; a longer walk is a loop in disguise.
-const LONGEST: u64 = 1 << 28;
+/// No ring of a real machine is longer (tasks: `PID_MAX_LIMIT`, 1 << 22;
+/// slabs of one cache: 64 GiB of pages); a longer walk is a loop in disguise.
+const LONGEST_RING: u64 = 1 << 24;
+/// NULL-ended chains are the buckets of hash tables and other short lists.
+const LONGEST_CHAIN: u64 = 1 << 20;
+/// How far a ring is followed behind a node that does not point back: lists
+/// that were overwritten are worth reading on, no longer than this.
+const BEHIND_A_BREAK: u64 = 1 << 16;
 
 /// How a chain ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +42,11 @@ pub struct Walk<'k> {
     node_offset: u64,
     end: End,
     at: Option<Result<u64>>,
+    /// The node before `at`, on a ring.
+    before: u64,
     steps: u64,
+    /// Steps after which the walk is given up.
+    bound: u64,
     /// Brent: the tortoise, and when it jumps to the hare.
     mark: u64,
     jump: u64,
@@ -45,6 +60,10 @@ impl<'k> Walk<'k> {
         end: End,
         node_offset: u64,
     ) -> Walk<'k> {
+        let (before, bound) = match end {
+            End::Head(head) => (head, LONGEST_RING),
+            End::Null => (0, LONGEST_CHAIN),
+        };
         Walk {
             kernel,
             what,
@@ -52,10 +71,27 @@ impl<'k> Walk<'k> {
             node_offset,
             end,
             at: Some(first),
+            before,
             steps: 0,
+            bound,
             mark: 0,
             jump: 1,
         }
+    }
+
+    /// The node after `node`; on a ring also whether `node` points back.
+    fn after(&mut self, node: u64) -> Result<u64> {
+        let End::Head(_) = self.end else {
+            return self.kernel.read_u64(node.wrapping_add(self.next_at));
+        };
+        let mut links = [[0; 8]; 2];
+        self.kernel.read(node, links.as_flattened_mut())?;
+        let [next, prev] = links.map(u64::from_le_bytes);
+        if prev != self.before {
+            self.bound = self.bound.min(self.steps + BEHIND_A_BREAK);
+        }
+        self.before = node;
+        Ok(next)
     }
 }
 
@@ -78,14 +114,14 @@ impl Iterator for Walk<'_> {
             return Some(Err(Error::Null(format!("next of {}", self.what))));
         }
         self.steps += 1;
-        if node == self.mark || self.steps > LONGEST {
+        if node == self.mark || self.steps > self.bound {
             return Some(Err(Error::Loop { what: self.what.to_owned(), addr: node }));
         }
         if self.steps == self.jump {
             self.mark = node;
             self.jump *= 2;
         }
-        self.at = Some(self.kernel.read_u64(node.wrapping_add(self.next_at)));
+        self.at = Some(self.after(node));
         Some(Ok(node.wrapping_sub(self.node_offset)))
     }
 }

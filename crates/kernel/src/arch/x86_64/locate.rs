@@ -80,7 +80,7 @@ fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Loca
         image
             .read(hint.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base), &mut probe)
             .map_err(|e| format!("the kernel's page tables and text are not in the dump ({e})"))?;
-        image_range = hint..hint + (64 << 20);
+        image_range = hint..hint.saturating_add(64 << 20);
     }
     Ok(Located {
         tables,
