@@ -31,7 +31,8 @@ RUST_CHECK_PACKAGES="rustfmt-web rust-web-clippy"
 
 # Packages of "$@" that are not installed, one a line.
 missing_packages() {
-	installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null)
+	# dpkg-query fails when it does not know one of them.
+	installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null || true)
 	for package in "$@"; do
 		case "
 $installed
