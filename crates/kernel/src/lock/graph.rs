@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
+use super::ring::Rings;
 use super::{TaskRef, Wait};
 use crate::Kernel;
 use crate::error::Result;
@@ -87,11 +88,12 @@ impl Kernel {
     /// Who waits for whom. Reads the stacks of all tasks.
     pub fn wait_graph(&self) -> Result<WaitGraph> {
         let tasks = self.tasks()?;
+        let rings = Rings::default();
         let waits = tasks
             .list
             .par_iter()
             .filter(|task| !task.active && task.stack != 0)
-            .filter_map(|task| self.waits_for(task, &self.stack(task)))
+            .filter_map(|task| self.waits_for_among(task, &self.stack(task), &rings))
             .collect();
         Ok(WaitGraph::new(waits))
     }

@@ -14,6 +14,7 @@ use crate::symbol::SymbolAt;
 mod graph;
 mod node;
 mod owner;
+mod ring;
 mod waiter;
 
 pub use graph::WaitGraph;

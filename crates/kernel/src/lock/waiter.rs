@@ -19,12 +19,15 @@
 //! `first_waiter`; there the lock is what `task_struct.blocked_on` or `blocker`
 //! says, or a word of the stack, if its first waiter is on the ring.
 
+use std::sync::Arc;
+
 use super::node::{
     BlockedLayout, CompletionLayout, FutexLayout, MutexWaiterLayout, PercpuRwsemLayout,
     PiStateLayout, RtMutexWaiterLayout, RwsemWaiterLayout, SemaphoreWaiterLayout, SwaitHeadLayout,
     SwaitLayout, WaitBitLayout, WaitEntryLayout, WaitHeadLayout, WaitPageLayout,
 };
 use super::owner::{MutexLayout, RwSemaphoreLayout, SemaphoreLayout};
+use super::ring::{Ring, Rings};
 use super::{Lock, LockKind, Mode, Owner, Wait, WaitEvidence};
 use crate::Kernel;
 use crate::error::Result;
@@ -38,17 +41,25 @@ const FUT_OFF_INODE: u32 = 1;
 const FUT_OFF_FLAGS: u32 = 3;
 /// `RWSEM_WAITING_FOR_READ`
 const WAITING_FOR_READ: u32 = 1;
-/// Most waiters that a ring is walked for.
-const MOST_WAITERS: usize = 1 << 20;
 
 impl Kernel {
     /// What `task`, whose stack is `stack`, sleeps for; `None` for a task that
     /// runs, or waits for nothing that can be named (a timer, a signal).
     pub fn waits_for(&self, task: &Task, stack: &Stack) -> Option<Wait> {
+        self.waits_for_among(task, stack, &Rings::default())
+    }
+
+    /// The same for one of many tasks, which share what is known of `rings`.
+    pub(super) fn waits_for_among(
+        &self,
+        task: &Task,
+        stack: &Stack,
+        rings: &Rings,
+    ) -> Option<Wait> {
         if task.active {
             return None;
         }
-        let search = Search::new(self, task, stack).ok()?;
+        let search = Search::new(self, task, stack, rings).ok()?;
         let found = search.on_stack().or_else(|| search.in_task().ok().flatten())?;
         Some(Wait {
             waiter: self.task_ref(task.addr),
@@ -77,20 +88,26 @@ struct Search<'a> {
     kernel: &'a Kernel,
     task: &'a Task,
     stack: &'a Stack,
+    rings: &'a Rings,
     /// Address of the first word: the stack pointer.
     base: u64,
     words: Vec<u64>,
 }
 
 impl<'a> Search<'a> {
-    fn new(kernel: &'a Kernel, task: &'a Task, stack: &'a Stack) -> Result<Search<'a>> {
+    fn new(
+        kernel: &'a Kernel,
+        task: &'a Task,
+        stack: &'a Stack,
+        rings: &'a Rings,
+    ) -> Result<Search<'a>> {
         let range = kernel.stack_range(task)?;
         let sp = kernel.layout::<TaskLayout>()?.thread_sp.read(kernel, task.addr)? & !7;
         let base = sp.clamp(range.start, range.end);
         let bytes = kernel.read_bytes(base, range.end - base)?;
         let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk());
         let words = words.map(|word| u64::from_le_bytes(*word));
-        Ok(Search { kernel, task, stack, base, words: words.collect() })
+        Ok(Search { kernel, task, stack, rings, base, words: words.collect() })
     }
 
     /// The innermost node on the stack: the task can only have fallen asleep
@@ -168,8 +185,8 @@ impl<'a> Search<'a> {
             }
         };
         let (task_at, list_at) = (layout.0.map_err(drop)?, layout.1.map_err(drop)?);
-        let waiter = at - task_at;
-        let node = waiter + list_at;
+        let waiter = at.wrapping_sub(task_at);
+        let node = waiter.wrapping_add(list_at);
         let ring = self.ring(node)?;
         let lock = self.lock_of(kind, &ring, task_at.wrapping_sub(list_at)).ok_or(())?;
         let mode = (kind == LockKind::RwSemaphore).then(|| {
@@ -181,22 +198,12 @@ impl<'a> Search<'a> {
         Ok(Found { mode: mode.flatten(), ..found })
     }
 
-    /// The nodes of the ring that `node` is on, itself first. An error unless
-    /// both neighbours point back.
-    fn ring(&self, node: u64) -> Result<Vec<u64>, ()> {
-        let read = |addr| self.kernel.read_u64(addr).map_err(drop);
-        let (next, prev) = (read(node)?, read(node + 8)?);
-        if read(prev)? != node || read(next.wrapping_add(8))? != node {
-            return Err(());
-        }
-        let mut ring = vec![node];
-        for other in self.kernel.list(node, 0, "the waiters for a lock").take(MOST_WAITERS) {
-            ring.push(other.map_err(drop)?);
-        }
-        Ok(ring)
+    /// The ring that `node` is on, if both neighbours point back.
+    fn ring(&self, node: u64) -> Result<Arc<Ring>, ()> {
+        self.rings.of(self.kernel, node).ok_or(())
     }
 
-    fn lock_of(&self, kind: LockKind, ring: &[u64], task_from_node: u64) -> Option<u64> {
+    fn lock_of(&self, kind: LockKind, ring: &Ring, task_from_node: u64) -> Option<u64> {
         let kernel = self.kernel;
         let (list, first) = match kind {
             LockKind::Mutex => {
@@ -213,7 +220,7 @@ impl<'a> Search<'a> {
             }
         };
         if let Ok(list) = list {
-            let head = ring.iter().find(|node| !self.is_waiter(**node, task_from_node))?;
+            let head = ring.head(|node| self.is_waiter(node, task_from_node))?;
             return head.checked_sub(list);
         }
         let first = first.ok()?;
@@ -223,7 +230,7 @@ impl<'a> Search<'a> {
         noted.iter().chain(&self.words).copied().find(|lock| {
             let candidate = lock >> 63 == 1 && lock & 7 == 0;
             let waiter = || kernel.read_u64(lock.wrapping_add(first));
-            candidate && waiter().is_ok_and(|waiter| ring.contains(&waiter))
+            candidate && waiter().is_ok_and(|waiter| ring.contains(waiter))
         })
     }
 
@@ -243,14 +250,14 @@ impl<'a> Search<'a> {
         let layout = kernel.layout::<SwaitLayout>().map_err(drop)?;
         let task_at = layout.task.offset().map_err(drop)?;
         let node_at = layout.node.offset().map_err(drop)?;
-        let node = at - task_at + node_at;
+        let node = at.wrapping_sub(task_at).wrapping_add(node_at);
         let ring = self.ring(node)?;
         let tasks = kernel.tasks().map_err(drop)?;
         let is_waiter = |node: u64| {
             let task = kernel.read_u64(node.wrapping_sub(node_at).wrapping_add(task_at));
             task.is_ok_and(|task| tasks.at(task).is_some())
         };
-        let list = ring.into_iter().find(|node| !is_waiter(*node)).ok_or(())?;
+        let list = ring.head(is_waiter).ok_or(())?;
         let head_layout = kernel.layout::<SwaitHeadLayout>().map_err(drop)?;
         let head = list.wrapping_sub(head_layout.list.offset().map_err(drop)?);
         let (kind, addr) = match self.function_at(at).contains("wait_for_com") {
@@ -260,7 +267,7 @@ impl<'a> Search<'a> {
             }
             false => (LockKind::SwaitQueue, head),
         };
-        Ok(Found::on_ring(Lock::new(kernel, kind, addr), at - task_at))
+        Ok(Found::on_ring(Lock::new(kernel, kind, addr), at.wrapping_sub(task_at)))
     }
 
     /// A wait queue: of its own, of a folio's or a word's bit, or of a per-CPU
@@ -268,14 +275,14 @@ impl<'a> Search<'a> {
     fn wait_queue(&self, at: u64) -> Result<Found, ()> {
         let kernel = self.kernel;
         let layout = kernel.layout::<WaitEntryLayout>().map_err(drop)?;
-        let entry = at - layout.private.offset().map_err(drop)?;
+        let entry = at.wrapping_sub(layout.private.offset().map_err(drop)?);
         let func = layout.func.read(kernel, entry).map_err(drop)?;
         if !kernel.is_text(func) {
             return Err(());
         }
         let func_at = layout.func.offset().map_err(drop)?;
         let node_at = layout.node.offset().map_err(drop)?;
-        let ring = self.ring(entry + node_at)?;
+        let ring = self.ring(entry.wrapping_add(node_at))?;
         let wakes_by = |name: &str| kernel.symbol(name).is_ok_and(|addr| addr == func);
         if wakes_by("wake_page_function") {
             return self.folio_bit(entry).map_err(drop);
@@ -288,7 +295,7 @@ impl<'a> Search<'a> {
             let func = kernel.read_u64(node.wrapping_sub(node_at).wrapping_add(func_at));
             func.is_ok_and(|func| kernel.is_text(func))
         };
-        let list = ring.into_iter().find(|node| !is_entry(*node)).ok_or(())?;
+        let list = ring.head(is_entry).ok_or(())?;
         let head_layout = kernel.layout::<WaitHeadLayout>().map_err(drop)?;
         let head = list.wrapping_sub(head_layout.list.offset().map_err(drop)?);
         let (kind, addr) = match self.function_at(at).contains("percpu_rwsem") {
@@ -331,7 +338,7 @@ impl<'a> Search<'a> {
             return Err(());
         }
         let layout = kernel.layout::<FutexLayout>().map_err(drop)?;
-        let q = at - layout.task.offset().map_err(drop)?;
+        let q = at.wrapping_sub(layout.task.offset().map_err(drop)?);
         let word = layout.word.read(kernel, q).map_err(drop)?;
         let offset = layout.offset.read(kernel, q).map_err(drop)?;
         // NULL once it has been woken.
@@ -341,7 +348,7 @@ impl<'a> Search<'a> {
         }
         let in_page = u64::from(offset & !FUT_OFF_FLAGS);
         let (addr, mm) = match offset & FUT_OFF_INODE {
-            0 if word & 0xfff == 0 => (word + in_page, layout.context.read(kernel, q).ok()),
+            0 if word & 0xfff == 0 => (word | in_page, layout.context.read(kernel, q).ok()),
             0 => return Err(()),
             _ => (word.wrapping_shl(12).wrapping_add(in_page), None),
         };
