@@ -26,7 +26,7 @@ LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make bin
 PEERS_PACKAGES="python3 python3-venv"
 
 # Debian 12's own rustc is too old; its rustc-web is kept current for browsers.
-RUST_PACKAGES="rustc-web cargo-web"
+RUST_PACKAGES="rustc-web cargo-web ca-certificates"
 RUST_CHECK_PACKAGES="rustfmt-web rust-web-clippy"
 
 # Packages of "$@" that are not installed, one a line.
@@ -89,8 +89,13 @@ need_rust() {
 		PATH="$HOME/.cargo/bin:$PATH"
 	fi
 	if ! have_rust; then
+		# An index of some weeks ago knows an older rustc-web only.
+		[ "$(id -u)" -ne 0 ] || apt-get update -q >&2 || true
 		# shellcheck disable=SC2086 # a list of names
 		need_packages $RUST_PACKAGES || return 1
+		# Installed already, but too old.
+		# shellcheck disable=SC2086
+		have_rust || [ "$(id -u)" -ne 0 ] || install_packages $RUST_PACKAGES || true
 		# Installed beside an older one, it is found under /usr/bin.
 		PATH="/usr/bin:$PATH"
 	fi
