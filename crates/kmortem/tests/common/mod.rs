@@ -1,5 +1,8 @@
 //! Runs the built binary.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 

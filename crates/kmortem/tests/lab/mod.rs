@@ -1,5 +1,8 @@
 //! Shared by the tests that stand on the lab's dumps.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Mutex;
 
 use kmortem_lab::{Lab, LabDump};
