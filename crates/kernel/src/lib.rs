@@ -21,6 +21,8 @@ pub mod clock;
 pub mod cpu;
 mod device;
 pub mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gaps;
 pub mod instruction;
 mod kernel;

@@ -13,6 +13,11 @@ use crate::error::{Error, Result};
 /// Largest buffer that the kernel takes (`LOG_BUF_LEN_MAX`).
 const LARGEST: u64 = 1 << 31;
 
+/// The header's members alone take this much; it bounds how many records fit.
+const SMALLEST_HEADER: u64 = 16;
+/// More records are no log: of a buffer that large each had an empty line.
+const MOST_RECORDS: usize = 1 << 22;
+
 /// Where the members of `struct printk_log` lie.
 #[derive(Debug, Clone)]
 pub(super) struct Offsets {
@@ -43,6 +48,22 @@ impl Offsets {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Offsets {
+    /// Without CONFIG_PRINTK_CALLER.
+    pub(super) const fn v5_4() -> Offsets {
+        Offsets {
+            size: 16,
+            ts_nsec: 0,
+            len: 8,
+            text_len: 10,
+            dict_len: 12,
+            facility: 14,
+            caller_id: None,
+        }
+    }
+}
+
 /// Where the records lie.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -66,9 +87,23 @@ impl Place {
     }
 }
 
+#[cfg(fuzzing)]
+impl Place {
+    /// Its numbers stand before the buffer, 8 bytes each.
+    pub(super) fn fuzz(base: u64, read: &Reader<'_>) -> Place {
+        let word = |at: u64| super::read_u64(read, base + at).unwrap_or(0);
+        let (len, first_idx, next_idx) = (word(0), word(8), word(16));
+        Place { buf: base + 24, len, first_idx, next_idx, first_seq: 0 }
+    }
+}
+
 /// Reads the records from the first to the next one to be written.
 pub(super) fn read(read: &Reader<'_>, at: &Offsets, place: &Place) -> Result<Log> {
-    if place.len > LARGEST || place.first_idx >= place.len || place.next_idx > place.len {
+    if at.size < SMALLEST_HEADER
+        || place.len > LARGEST
+        || place.first_idx >= place.len
+        || place.next_idx > place.len
+    {
         return Err(Error::corrupt("the kernel's log buffer", place.buf));
     }
     let mut log =
@@ -93,7 +128,7 @@ pub(super) fn read(read: &Reader<'_>, at: &Offsets, place: &Place) -> Result<Log
         let dict_len = number::<2>(&header, at.dict_len);
         let sane =
             wraps && index != 0 || len >= at.size + text_len + dict_len && index + len <= place.len;
-        if !sane || walked > place.len {
+        if !sane || walked > place.len || log.records.len() >= MOST_RECORDS {
             let reason = "its header is corrupt; the log ends".to_owned();
             log.damage.push(Damage { seq: Some(seq), reason });
             break;
@@ -145,16 +180,7 @@ mod tests {
     use super::*;
 
     const BASE: u64 = 0xffff_8880_0100_0000;
-    /// v5.4 without CONFIG_PRINTK_CALLER.
-    const AT: Offsets = Offsets {
-        size: 16,
-        ts_nsec: 0,
-        len: 8,
-        text_len: 10,
-        dict_len: 12,
-        facility: 14,
-        caller_id: None,
-    };
+    const AT: Offsets = Offsets::v5_4();
 
     fn record(ts: u64, text: &str, dict: &str) -> Vec<u8> {
         let len = (16 + text.len() + dict.len()).next_multiple_of(8);

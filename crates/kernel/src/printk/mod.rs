@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 mod log_buf;
 mod ringbuffer;
 
+/// No member of printk's structures lies further in, and none is larger.
+const LARGEST_STRUCT: u64 = 4096;
+
 /// Bytes from the dump, or why they are not there.
 type Reader<'a> = dyn Fn(u64, &mut [u8]) -> Result<()> + 'a;
 
@@ -169,11 +172,12 @@ impl Kernel {
     /// Offset of a member of one of printk's structures.
     fn log_offset(&self, ty: &str, member: &str) -> Result<u64> {
         let e = match self.object_at(ty, 0).and_then(|o| o.field(member)) {
-            Ok(field) => return Ok(field.addr()),
+            Ok(field) if field.addr() < LARGEST_STRUCT => return Ok(field.addr()),
+            Ok(_) => Error::corrupt(format!("the place of {member} in struct {ty}"), 0),
             Err(e) => e,
         };
         let noted = self.vmcoreinfo().and_then(|i| i.offset(&format!("{ty}.{member}")));
-        noted.ok_or(e)
+        noted.filter(|n| *n < LARGEST_STRUCT).ok_or(e)
     }
 
     /// Size of one of printk's structures.
@@ -182,9 +186,16 @@ impl Kernel {
             Ok(found) => found.size(),
             Err(_) => self.vmcoreinfo().and_then(|i| i.size(ty)),
         };
-        size.filter(|n| (1..4096).contains(n))
+        size.filter(|n| (1..LARGEST_STRUCT).contains(n))
             .ok_or_else(|| Error::NoType(format!("size of struct {ty}")))
     }
+}
+
+/// Both formats in the memory that `read` gives, at `base`.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(base: u64, read: &Reader<'_>) {
+    let _ = ringbuffer::read(read, &ringbuffer::Offsets::v6_1(), base);
+    let _ = log_buf::read(read, &log_buf::Offsets::v5_4(), &log_buf::Place::fuzz(base, read));
 }
 
 fn read_u64(read: &Reader<'_>, addr: u64) -> Result<u64> {

@@ -29,6 +29,13 @@ const FAILED_LPOS: u64 = 1;
 /// log_buf_len is at most 2^31 bytes; a descriptor stands for 2^5 of them.
 const MOST_COUNT_BITS: u32 = 26;
 const MOST_SIZE_BITS: u32 = 31;
+/// Records that can't be shown and are told of one by one. A ring whose size
+/// was overwritten has millions.
+const MOST_DAMAGE: usize = 1 << 12;
+/// After so many it is given up: to try them all would take minutes.
+const MOST_UNTOLD: u64 = 1 << 20;
+/// Text that is kept: blocks that overlap could give the ring's text many times.
+const MOST_TEXT: usize = 256 << 20;
 /// `text_len` is 16 bits wide; no block is longer.
 const LONGEST_BLOCK: u64 = 1 << 17;
 
@@ -109,6 +116,43 @@ impl Offsets {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Offsets {
+    /// As v6.1 has them.
+    pub(super) const fn v6_1() -> Offsets {
+        Offsets {
+            desc_ring: 0,
+            text_data_ring: 48,
+            fail: Some(80),
+            count_bits: 0,
+            descs: 8,
+            infos: 16,
+            head_id: 24,
+            tail_id: 32,
+            size_bits: 0,
+            data: 8,
+            head_lpos: 16,
+            tail_lpos: 24,
+            desc_size: 24,
+            state_var: 0,
+            begin: 8,
+            next: 16,
+            info_size: 88,
+            seq: 0,
+            ts_nsec: 8,
+            text_len: 16,
+            facility: 18,
+            caller_id: 20,
+            caller_id2: None,
+            comm: None,
+            subsystem: 24,
+            device: 40,
+            subsystem_len: 16,
+            device_len: 48,
+        }
+    }
+}
+
 /// The ring's own fields.
 struct Ring {
     descs: u64,
@@ -181,17 +225,32 @@ pub(super) fn read(read: &Reader<'_>, at: &Offsets, prb: u64) -> Result<Log> {
     }
     // Sequence numbers and IDs grow together.
     let mut known: Option<(u64, u64)> = None;
+    let (mut untold, mut text) = (0u64, 0);
     for back in (0..held).rev() {
         let id = ring.head_id.wrapping_sub(back) & ID_MASK;
         let expected = known.map(|(seq, of)| seq.wrapping_add(id.wrapping_sub(of) & ID_MASK));
         match read_record(read, at, &ring, id, expected) {
             Ok(Some(record)) => {
                 known = Some((record.seq, id));
+                text += record.text.len();
+                if text > MOST_TEXT {
+                    let reason = "its text overlaps that of others; the log ends".to_owned();
+                    log.damage.push(Damage { seq: Some(record.seq), reason });
+                    break;
+                }
                 log.records.push(record);
             }
             Ok(None) => {}
+            Err(_) if untold >= MOST_UNTOLD => break,
+            Err(_) if log.damage.len() >= MOST_DAMAGE => untold += 1,
             Err(reason) => log.damage.push(Damage { seq: expected, reason }),
         }
+    }
+    if untold > 0 {
+        log.damage.push(Damage {
+            seq: None,
+            reason: format!("{untold} more records, or more, can't be shown"),
+        });
     }
     Ok(log)
 }

@@ -44,7 +44,9 @@ pub(super) fn at(kernel: &Kernel, entry: u64, ip: u64) -> Option<Height> {
     })
 }
 
-fn count(
+/// The height at `ip` in the code that `read` gives: the bytes at an address,
+/// and how many there are.
+pub(super) fn count(
     entry: u64,
     ip: u64,
     read: impl Fn(u64, &mut [u8; LONGEST]) -> Option<usize>,

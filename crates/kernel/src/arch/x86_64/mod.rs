@@ -16,3 +16,13 @@ pub const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 pub const KERNEL_IMAGE_SIZE: u64 = 1 << 30;
 /// Page size of the hardware's smallest page.
 pub const PAGE_SIZE: u64 = 4096;
+
+/// Bytes that are pushed at `ip` in the function that starts at `entry`.
+#[cfg(fuzzing)]
+pub(crate) fn stack_height(
+    entry: u64,
+    ip: u64,
+    read: impl Fn(u64, &mut [u8; 15]) -> Option<usize>,
+) -> Option<i64> {
+    height::count(entry, ip, read).map(|height| height.pushed)
+}

@@ -11,37 +11,7 @@ const DATA: u64 = 0xffff_ffff_8500_0000;
 const COUNT: u64 = 8;
 const SIZE: u64 = 128;
 
-/// Offsets of v6.1.
-const AT: Offsets = Offsets {
-    desc_ring: 0,
-    text_data_ring: 48,
-    fail: Some(80),
-    count_bits: 0,
-    descs: 8,
-    infos: 16,
-    head_id: 24,
-    tail_id: 32,
-    size_bits: 0,
-    data: 8,
-    head_lpos: 16,
-    tail_lpos: 24,
-    desc_size: 24,
-    state_var: 0,
-    begin: 8,
-    next: 16,
-    info_size: 88,
-    seq: 0,
-    ts_nsec: 8,
-    text_len: 16,
-    facility: 18,
-    caller_id: 20,
-    caller_id2: None,
-    comm: None,
-    subsystem: 24,
-    device: 40,
-    subsystem_len: 16,
-    device_len: 48,
-};
+const AT: Offsets = Offsets::v6_1();
 
 /// A ring as a writer leaves it.
 struct Writer {
@@ -284,4 +254,22 @@ fn ends_that_contradict_each_other_are_reported() {
     let log = ring.log();
     assert!(log.records.iter().any(|r| r.text == "only"));
     assert!(log.damage[0].reason.contains("corrupt"));
+}
+
+#[test]
+fn a_ring_of_a_made_up_size_costs_neither_memory_nor_minutes() {
+    let read_at = |addr: u64, buf: &mut [u8]| {
+        let word = match addr.wrapping_sub(PRB) {
+            at if at == AT.desc_ring + AT.count_bits => u64::from(MOST_COUNT_BITS),
+            at if at == AT.desc_ring + AT.head_id => ID_MASK >> 1,
+            at if at == AT.text_data_ring + AT.size_bits => 20,
+            at if at < 128 => 0,
+            _ => return Err(Error::Read { addr, fault: Fault::NotMapped }),
+        };
+        buf.copy_from_slice(&word.to_le_bytes()[..buf.len()]);
+        Ok(())
+    };
+    let log = read(&read_at, &AT, PRB).expect("a ring");
+    assert!(log.records.is_empty());
+    assert!(log.damage.len() <= MOST_DAMAGE + 2, "{}", log.damage.len());
 }
