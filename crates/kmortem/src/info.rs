@@ -1,5 +1,6 @@
 //! `kmortem info`: what a dump is, before anything is asked of it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -43,12 +44,22 @@ struct KernelInfo {
     machine: Option<String>,
     build_id: Option<String>,
     crash_time: Option<CrashTime>,
+    /// None also where the log could be read and has no panic.
     panic_message: Option<String>,
     kaslr_offset: Option<String>,
     /// How the kernel was found in memory.
     found: Option<String>,
     /// Why the kernel itself can't be read.
     unreadable: Option<String>,
+    /// Members that could not be read, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unread: BTreeMap<&'static str, String>,
+}
+
+impl KernelInfo {
+    fn unknown(&self, member: &str) -> String {
+        self.unread.get(member).map_or("unknown".to_owned(), |why| format!("unknown: {why}"))
+    }
 }
 
 #[derive(Serialize)]
@@ -132,11 +143,18 @@ fn ask_kernel(kernel: &Kernel, info: &mut KernelInfo) {
     }
     if info.crash_time.is_none() {
         // No kexec noted it: the clock stood still when the machine did.
-        let seconds = kernel.clock().ok().map(|c| c.realtime_ns / 1_000_000_000);
-        let seconds = seconds.and_then(|s| u64::try_from(s).ok());
-        info.crash_time = seconds.map(|s| crash_time(s, "the kernel's clock"));
+        match kernel.clock() {
+            Ok(clock) => {
+                let seconds = u64::try_from(clock.realtime_ns / 1_000_000_000).ok();
+                info.crash_time = seconds.map(|s| crash_time(s, "the kernel's clock"));
+            }
+            Err(e) => drop(info.unread.insert("crash_time", e.to_string())),
+        }
     }
-    info.panic_message = kernel.log().ok().and_then(|log| log.panic()).map(|p| p.message);
+    match kernel.log() {
+        Ok(log) => info.panic_message = log.panic().map(|p| p.message),
+        Err(e) => drop(info.unread.insert("panic_message", e.to_string())),
+    }
 }
 
 fn render(out: &mut dyn Write, info: &Info) -> io::Result<()> {
@@ -165,9 +183,9 @@ fn render(out: &mut dyn Write, info: &Info) -> io::Result<()> {
     let machine = kernel.machine.as_ref().map_or(String::new(), |m| format!(" ({m})"));
     line("kernel", &format!("{}{machine}", or_unknown(&kernel.release)))?;
     line("build-id", &or_unknown(&kernel.build_id))?;
-    let time = kernel.crash_time.as_ref();
-    line("crash time", &time.map_or("unknown".into(), |t| format!("{} ({})", t.utc, t.source)))?;
-    line("panic", &kernel.panic_message.as_ref().map_or("unknown".into(), |m| format!("{m:?}")))?;
+    let time = kernel.crash_time.as_ref().map(|t| format!("{} ({})", t.utc, t.source));
+    line("crash time", &time.unwrap_or_else(|| kernel.unknown("crash_time")))?;
+    line("panic", &panic(kernel))?;
     if let Some(found) = &kernel.found {
         line("found", found)?;
     }
@@ -175,6 +193,15 @@ fn render(out: &mut dyn Write, info: &Info) -> io::Result<()> {
         line("unreadable", why)?;
     }
     Ok(())
+}
+
+fn panic(kernel: &KernelInfo) -> String {
+    let log_was_read = kernel.found.is_some() && !kernel.unread.contains_key("panic_message");
+    match &kernel.panic_message {
+        Some(message) => format!("{message:?}"),
+        None if log_was_read => "none in the log".to_owned(),
+        None => kernel.unknown("panic_message"),
+    }
 }
 
 /// makedumpfile's `-d` bits (makedumpfile(8)).

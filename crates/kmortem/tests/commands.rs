@@ -140,6 +140,12 @@ fn info_names_the_kernel_and_why_it_died() {
     let info: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     assert!(info["kernel"]["release"].as_str().unwrap().starts_with("6.12."));
     assert_eq!(info["kernel"]["panic_message"], "hung_task: blocked tasks");
+    // QEMU notes no time: what the dead kernel's clock shows.
+    assert_eq!(info["kernel"]["crash_time"]["source"], "the kernel's clock");
+    let sys = run(&["sys"], true);
+    let sys: serde_json::Value = serde_json::from_str(&sys.stdout).unwrap();
+    let clock = sys["clock"]["realtime_ns"].as_u64().unwrap();
+    assert_eq!(info["kernel"]["crash_time"]["seconds"], clock / 1_000_000_000);
     assert_eq!(info["kernel"]["build_id"].as_str().unwrap().len(), 40);
     assert_eq!(info["container"]["kind"], "kdump-compressed v6");
 }
