@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kmortem_debuginfo::btf::{Btf, Type};
 use kmortem_debuginfo::kallsyms::{Kallsyms, Tables};
 use kmortem_debuginfo::orc::OrcTable;
-use kmortem_vmcore::{Image, VmcoreInfo};
+use kmortem_vmcore::{Image, Machine, VmcoreInfo};
 use rustc_hash::FxHashMap;
 
 use crate::arch::x86_64::locate::{self, Located};
@@ -48,6 +48,9 @@ impl Kernel {
 
     /// Finds the kernel in `image` and reads its symbols.
     pub fn open(image: Image) -> Result<Kernel, OpenError> {
+        if let Some(machine) = image.info().machine.filter(|m| *m != Machine::X86_64) {
+            return Err(OpenError::Architecture(machine.to_string()));
+        }
         let image = Arc::new(image);
         let Located { tables, phys_base, vmcoreinfo, image_range, how } = locate::locate(&image)?;
         let space = AddressSpace::new(image.clone(), tables, image_range, phys_base);

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{Done, kmortem};
-use kmortem_testkit::{Compression, Elf, Kdump, page};
+use kmortem_testkit::mutate::Random;
+use kmortem_testkit::{Compression, Elf, Kdump, notes, page};
 use tempfile::TempDir;
 
 /// A file in a folder that goes away with the test.
@@ -30,21 +32,25 @@ fn run(file: &File) -> Done {
     kmortem(["run".as_ref(), file.path.as_os_str(), "-c".as_ref(), "bt".as_ref()])
 }
 
-fn report(file: &File) -> Done {
-    kmortem(["report".as_ref(), file.path.as_os_str()])
-}
-
 /// All subcommands refuse the file with one sentence that has `words`.
 fn assert_refused(bytes: &[u8], words: &[&str]) {
     let file = file(bytes);
-    for done in [info(&file), run(&file), report(&file)] {
+    assert_path_refused(&file.path, words);
+    assert_eq!(run(&file).stdout, "");
+}
+
+fn assert_path_refused(path: &Path, words: &[&str]) {
+    let path = path.as_os_str();
+    let commands: [&[&str]; 3] = [&["info"], &["run", "-c", "bt"], &["report"]];
+    for command in commands {
+        let done = kmortem(command.iter().map(OsStr::new).chain([path]));
         assert_eq!(done.code, 1, "{done:?}");
         assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
         for word in words {
             assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
         }
+        assert!(!done.stderr.contains("a bug in kmortem"), "{done:?}");
     }
-    assert_eq!(run(&file).stdout, "");
 }
 
 /// Memory without a kernel in it.
@@ -76,6 +82,57 @@ fn a_file_that_is_not_there() {
 fn a_dump_of_a_machine_that_is_not_read() {
     let powerpc = Elf { machine: 21, ..Elf::default() }.load(0, page(0)).build();
     assert_refused(&powerpc, &["x86_64"]);
+}
+
+/// A core that names the machine `machine`, with memory and registers.
+fn core_of(machine: u16) -> Elf {
+    let registers = notes::prstatus_x86_64(1, &[0; 27]);
+    Elf { machine, notes: vec![registers], ..Elf::default() }.load(0, page(0))
+}
+
+#[test]
+fn other_architectures_are_named() {
+    for (machine, name) in [(183, "aarch64"), (22, "s390"), (243, "riscv")] {
+        assert_refused(&core_of(machine).build(), &[name, "x86_64"]);
+    }
+    for machine in ["s390x", "aarch64"] {
+        let dump = Kdump { machine: machine.into(), ..no_kernel() };
+        assert_refused(&dump.build(), &[machine, "x86_64"]);
+    }
+}
+
+#[test]
+fn an_elf_that_is_no_dump_of_memory() {
+    // A 32-bit core, a program without memory, and a real one: this test.
+    assert_refused(&Elf { class: 1, ..core_of(3) }.build(), &[]);
+    assert_refused(&Elf { kind: 2, ..core_of(62) }.build(), &[]);
+    assert_path_refused(&std::env::current_exe().unwrap(), &[]);
+}
+
+#[test]
+fn the_core_of_a_process() {
+    // Its memory is virtual: no physical address is stated.
+    let mut core = core_of(62);
+    for (load, vaddr) in core.loads.iter_mut().zip([0x5555_5555_4000]) {
+        load.vaddr = vaddr;
+    }
+    assert_refused(&core.build(), &["kernel"]);
+}
+
+#[test]
+fn what_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_path_refused(folder.path(), &["director"]);
+    assert_path_refused(Path::new("/dev/null"), &["/dev/null"]);
+}
+
+#[test]
+fn memory_of_noise() {
+    let mut random = Random::new(7);
+    let noise: Vec<u8> = (0..1 << 16).flat_map(|_| random.draw().to_le_bytes()).collect();
+    assert_refused(&Elf::default().load(0, noise.clone()).build(), &["kernel"]);
+    assert_refused(&Elf::default().load(0, vec![0; 1 << 19]).build(), &["kernel"]);
+    assert_refused(&noise, &["no known kind of dump"]);
 }
 
 #[test]
