@@ -9,7 +9,7 @@ use super::types::{Kind, MAX_CHAIN, Member, Type};
 const MAX_DEPTH: usize = 16;
 /// Members and parameters of one definition: more can only come from types that contain each
 /// other over and over.
-const MAX_PARTS: usize = 1 << 16;
+const MAX_PARTS: usize = 1 << 14;
 
 impl Type<'_> {
     /// The type as C names it: `struct task_struct *`, `int (*)(void)`.
