@@ -1,9 +1,13 @@
 //! One memory in many containers gives one answer.
 
+use std::sync::Arc;
+
 use kmortem_diagnose::report;
 use kmortem_kernel::Kernel;
 use kmortem_kernel::stack::StackEnd;
 use kmortem_lab::Lab;
+use kmortem_vmcore::overlay::Overlay;
+use kmortem_vmcore::{Image, MappedFile, Source};
 
 mod lab;
 
@@ -69,4 +73,38 @@ fn a_dump_that_lost_memory_yields_what_it_has_and_says_what_is_missing() {
     assert!(kernel.image().completeness().incomplete.is_some());
     let report = kmortem_diagnose::report(&kernel);
     assert!(!report.missing.is_empty(), "nothing is said to be missing");
+}
+
+/// The same memory without any notes: neither VMCOREINFO nor registers.
+fn without_notes(file: &std::path::Path) -> Image {
+    let source: Arc<dyn Source> = Arc::new(MappedFile::open(file).unwrap());
+    let word = |at: u64, n: usize| {
+        source.bytes(at, n).unwrap().iter().rev().fold(0u64, |v, b| v << 8 | u64::from(*b))
+    };
+    const PT_NOTE: u64 = 4;
+    let (first, count) = (word(32, 8), word(56, 2));
+    let notes = (0..count).map(|i| first + i * 56).filter(|at| word(*at, 4) == PT_NOTE);
+    // PT_NULL: ignored.
+    let blind = notes.fold(Overlay::new(source.clone()), |o, at| o.set(at, &[0; 4]));
+    Image::from_sources(vec![("blind".to_owned(), Arc::new(blind))]).unwrap()
+}
+
+#[test]
+fn the_kernel_is_found_in_memory_of_which_nothing_is_known() {
+    for name in ["k510-hung", "k61-null-nokaslr", "k612-cgoom", "k7x-hung"] {
+        let dump = kmortem_lab::dump(name).unwrap();
+        let image = without_notes(&dump.files[0]);
+        assert!(image.vmcoreinfo().is_none() && image.cpus().is_empty());
+        let kernel = Kernel::open(image).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let whole = Kernel::open_files(&dump.files).unwrap();
+        assert_eq!(kernel.kaslr_offset(), whole.kaslr_offset(), "{name}");
+        let (ours, theirs) = (kernel.tasks().unwrap(), whole.tasks().unwrap());
+        assert_eq!(ours.list, theirs.list, "{name}");
+        // Sleeping tasks need no registers.
+        for task in ours.list.iter().filter(|t| !t.active) {
+            let frames = |k: &Kernel| k.stack(task).frames.iter().map(|f| f.pc).collect::<Vec<_>>();
+            assert_eq!(frames(&kernel), frames(&whole), "{name}: {}", task.comm);
+        }
+        assert_eq!(report(&kernel).cause.kind.word(), dump.expect.kind, "{name}");
+    }
 }

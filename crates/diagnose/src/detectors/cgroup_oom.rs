@@ -8,6 +8,7 @@
 //! counters (usage, max). Refuted by: usage well below max. Kernels: cgroup v1
 //! and v2. Reference: mm/memcontrol.c, mm/oom_kill.c.
 
+use kmortem_kernel::Kernel;
 use kmortem_kernel::cgroup::Cgroup;
 
 use crate::case::{Case, Crashed};
@@ -20,7 +21,7 @@ use super::oom::{largest_tasks, memory_bars, setting_sentence};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let crashed = case.crashed.as_ref()?;
-    if !crashed.is_dying() || !crashed.stack.has("mem_cgroup_out_of_memory") {
+    if !is_a_cgroup_s(case) {
         return None;
     }
     let found = group(case, crashed);
@@ -94,16 +95,35 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// The group whose limit was met: the one that the stack names.
+/// Whether a cgroup's limit was what was hit: the stack says so, or, where the
+/// dump has no stack of that task (no registers of its CPU), the log: the
+/// kernel dumps the group's counters between the allocation that failed and
+/// the panic.
+pub(super) fn is_a_cgroup_s(case: &Case<'_>) -> bool {
+    let Some(crashed) = &case.crashed else { return false };
+    if !crashed.stack.frames.is_empty() {
+        return crashed.is_dying() && crashed.stack.has("mem_cgroup_out_of_memory");
+    }
+    let last = |text: &str| case.log.iter().rposition(|line| line.text.contains(text));
+    case.panic_text().starts_with("Out of memory")
+        && last("Memory cgroup stats for ") > last(" invoked oom-killer")
+}
+
+/// The words of the stack around `mem_cgroup_out_of_memory`: `struct
+/// oom_control` is a local of that function, and its caller has the group in a
+/// register or on its stack.
+fn words_near_the_failure(kernel: &Kernel, crashed: &Crashed) -> Option<Vec<u64>> {
+    let frames = &crashed.stack.frames;
+    let at = frames.iter().position(|f| f.function() == "mem_cgroup_out_of_memory")?;
+    let start = frames.get(at.checked_sub(1)?)?.sp;
+    let end = frames.get(at + 2).or(frames.last())?.sp.min(start.saturating_add(4096));
+    Some((start..end).step_by(8).filter_map(|a| kernel.read_u64(a).ok()).collect())
+}
+
 fn group(case: &Case<'_>, crashed: &Crashed) -> Option<(Cgroup, &'static str)> {
     let kernel = case.kernel()?;
     let mut groups = kernel.cgroups().ok()?;
-    let frames = &crashed.stack.frames;
-    let at = frames.iter().position(|f| f.function() == "mem_cgroup_out_of_memory")?;
-    // `struct oom_control` is a local of that function, its caller has the
-    // group in a register or on its stack.
-    let start = frames.get(at.checked_sub(1)?)?.sp;
-    let end = frames.get(at + 2).or(frames.last())?.sp.min(start.saturating_add(4096));
-    let words: Vec<u64> = (start..end).step_by(8).filter_map(|a| kernel.read_u64(a).ok()).collect();
+    let words = words_near_the_failure(kernel, crashed).unwrap_or_default();
     let named = words.iter().find_map(|word| {
         groups
             .iter()

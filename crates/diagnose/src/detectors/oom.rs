@@ -30,7 +30,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     if on_stack.is_none() && !said {
         return None;
     }
-    if crashed.is_some_and(|c| c.stack.has("mem_cgroup_out_of_memory")) {
+    if super::cgroup_oom::is_a_cgroup_s(case) {
         return None;
     }
     let holder = holder(case);
