@@ -71,7 +71,7 @@ fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Loca
     let levels = if info.number("pgtable_l5_enabled") == Some(1) { 5 } else { 4 };
     let root = root_va.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base);
     let tables = PageTables { root, levels, encryption_mask };
-    let hint = info.symbol("_stext").unwrap_or(root_va) & !((2 << 20) - 1);
+    let hint = text_hint(&info, root_va)?;
     let mut image_range = image_range(image, &tables, hint);
     if image_range.is_empty() {
         // The tables may have been lost to a filter or a cut-off dump, while
@@ -89,6 +89,16 @@ fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Loca
         image_range,
         how: source.to_owned(),
     })
+}
+
+/// The 2 MiB step that the kernel's text starts in, or its page tables are in.
+/// A search from anywhere else would take minutes.
+fn text_hint(info: &VmcoreInfo, root_va: u64) -> Result<u64, String> {
+    let hint = info.symbol("_stext").unwrap_or(root_va);
+    match (START_KERNEL_MAP..START_KERNEL_MAP + KERNEL_IMAGE_SIZE).contains(&hint) {
+        true => Ok(hint & !((2 << 20) - 1)),
+        false => Err(format!("has the kernel at {hint:#x}, where no kernel is linked to")),
+    }
 }
 
 /// The run of mapped image pages around `hint`, or the first one at all.
@@ -159,4 +169,23 @@ fn search_vmcoreinfo(image: &Image) -> Result<Located, String> {
         Some(why) => format!("a VMCOREINFO found in memory {why}"),
         None => format!("none of its {pages} pages holds a VMCOREINFO"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(stext: &str) -> Result<u64, String> {
+        let text = format!("OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(_stext)={stext}\n");
+        let info = VmcoreInfo::find_in(text.as_bytes()).ok_or("no VMCOREINFO")?;
+        text_hint(&info, 0)
+    }
+
+    #[test]
+    fn text_is_searched_where_kernels_are_linked_to() {
+        assert_eq!(hint("ffffffff81001000"), Ok(0xffff_ffff_8100_0000));
+        // This one took half a minute.
+        assert!(hint("ffc00000a5000000").unwrap_err().contains("no kernel is linked"));
+        assert!(hint("fffffffffffff000").is_err());
+    }
 }
