@@ -304,7 +304,13 @@ fn read_tasks(kernel: &Kernel) -> Result<TaskTable> {
                 for thread in threads {
                     match thread {
                         Ok(thread) if seen.insert(thread) => found.push(thread),
-                        Ok(_) => {}
+                        Ok(thread) if thread == leader => {}
+                        // Else a thousand processes could share a million.
+                        Ok(thread) => {
+                            broken.push(Error::corrupt("a thread of two processes", thread));
+                            whole = false;
+                            break;
+                        }
                         Err(e) => {
                             broken.push(e);
                             whole = false;
@@ -377,10 +383,15 @@ fn pid_table(kernel: &Kernel) -> Result<Vec<u64>> {
     let chains = kernel.object_at("pid", 0)?.field("tasks")?.addr();
     let node = kernel.object_at("task_struct", 0)?.field_any(&["pid_links", "thread_pid"])?.addr();
     let mut tasks = Vec::new();
+    let mut seen: HashSet<u64, rustc_hash::FxBuildHasher> = HashSet::default();
     for pid in kernel.xarray(root)? {
         let (_, pid) = pid?;
         for task in kernel.hlist(pid.wrapping_add(chains), node, "the tasks of a PID") {
-            tasks.push(task?);
+            let task = task?;
+            if !seen.insert(task) {
+                break;
+            }
+            tasks.push(task);
         }
     }
     Ok(tasks)
