@@ -144,10 +144,10 @@ pub(super) fn show(
     Ok(())
 }
 
-/// What the allocator manages (`_totalram_pages`, an atomic since v5.0).
+/// The machine's memory, as `sys` shows it.
 fn total_pages(kernel: &Kernel) -> Option<u64> {
-    let symbol = kernel.symbol("_totalram_pages").or_else(|_| kernel.symbol("totalram_pages"));
-    symbol.and_then(|at| kernel.read_u64(at)).ok().filter(|pages| *pages > 0)
+    let nodes = kernel.nodes().ok()?;
+    Some(nodes.iter().map(|node| node.present).sum()).filter(|pages| *pages > 0)
 }
 
 fn row<'t>(kernel: &Kernel, task: &'t Task, total: Option<u64>, with_stack: bool) -> Row<'t> {
@@ -195,9 +195,7 @@ fn render(out: &mut dyn Write, row: &Row<'_>, page_size: u64, stacks: bool) -> i
         (_, Some(_)) => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
         (None, None) => ("0.0".to_owned(), "0".to_owned(), "0".to_owned()),
         (Some(memory), None) => (
-            // Cut off, not rounded, as crash does.
-            row.memory_percent
-                .map_or("-".to_owned(), |p| format!("{:.1}", (p * 10.0).floor() / 10.0)),
+            row.memory_percent.map_or("-".to_owned(), |percent| format!("{percent:.1}")),
             kib(memory.total_vm),
             kib(memory.rss().max(0) as u64),
         ),

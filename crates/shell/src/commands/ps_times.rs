@@ -93,9 +93,8 @@ pub(super) fn cpu_times(
 ) -> Result<(), CommandError> {
     let layout = kernel.layout::<TaskLayout>().map_err(super::failed("ps"))?;
     chosen.sort_by_key(|t| t.start_ns);
-    let clocks = clocks(kernel, &chosen);
-    // The latest of the CPUs' clocks: an idle CPU's stands still.
-    let now = clocks.values().copied().max();
+    // `start_time` is monotonic time, which the clocks of the CPUs drift from.
+    let now = kernel.clock().ok().and_then(|clock| u64::try_from(clock.monotonic_ns).ok());
     for task in chosen {
         let times = CpuTimes {
             task,

@@ -67,7 +67,9 @@ pub(super) fn render(
         match &frame.registers {
             Some(registers) => {
                 render_exception(out, frame, style)?;
-                render_registers(out, registers)?;
+                // A processor has no ORIG_RAX: only an entry into the kernel saves one.
+                let entered = !matches!(frame.trust, Trust::Registers);
+                render_registers(out, registers, entered)?;
             }
             None => {
                 render_frame(out, number, frame, style)?;
@@ -82,7 +84,7 @@ pub(super) fn render(
         }
     }
     match &stack.end {
-        StackEnd::User { registers } => render_registers(out, registers),
+        StackEnd::User { registers } => render_registers(out, registers, true),
         StackEnd::ThreadStart => Ok(()),
         StackEnd::Broken { reason } => writeln!(out, "    (no further: {reason})"),
     }
@@ -132,7 +134,7 @@ fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<()> {
 
 /// The block of registers. Where only the processor's own part was saved, the
 /// others are left out: they are not zero, they are unknown.
-fn render_registers(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
+fn render_registers(out: &mut dyn Write, regs: &Registers, entered: bool) -> io::Result<()> {
     let get = |reg: Reg| regs.get(reg).unwrap_or(0);
     writeln!(
         out,
@@ -154,13 +156,11 @@ fn render_registers(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
         let [a, b, c] = line.map(|(name, reg)| format!("{name}: {:016x}", get(reg)));
         writeln!(out, "    {a}  {b}  {c}")?;
     }
-    writeln!(
-        out,
-        "    ORIG_RAX: {:016x}  CS: {:04x}  SS: {:04x}",
-        get(Reg::OrigAx),
-        get(Reg::Cs),
-        get(Reg::Ss)
-    )
+    write!(out, "    ")?;
+    if entered {
+        write!(out, "ORIG_RAX: {:016x}  ", get(Reg::OrigAx))?;
+    }
+    writeln!(out, "CS: {:04x}  SS: {:04x}", get(Reg::Cs), get(Reg::Ss))
 }
 
 /// Two words a line, below a frame.
