@@ -16,6 +16,8 @@ pub(crate) struct Accepted {
 
 const BT: &[&str] = &["bt", "bt -a", "bt 1", "bt 2", "foreach bt"];
 
+const PS: &[&str] = &["ps", "ps -u", "ps -s"];
+
 pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         commands: BT,
@@ -40,12 +42,27 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         commands: BT,
         explain: callers_behind_irq_stack,
-        documented: "the interrupted function and its callers",
+        documented: "5.10: a bogus exception frame at the end of the IRQ stack, callers lost",
     },
     Accepted {
-        commands: &["ps", "ps -u", "ps -s", "ps -g 1"],
-        explain: |hunk| hunk.take_pairs(more_memory),
-        documented: "%MEM is up to 0.2 higher",
+        commands: BT,
+        explain: caller_of_panic,
+        documented: "the caller of `panic` is missing",
+    },
+    Accepted {
+        commands: BT,
+        explain: interrupted_twice,
+        documented: "a function that an NMI or exception interrupted stands twice",
+    },
+    Accepted {
+        commands: PS,
+        explain: |hunk| hunk.take_pairs(memory_without_holes),
+        documented: "%MEM of the pages that nodes span, holes too",
+    },
+    Accepted {
+        commands: PS,
+        explain: |hunk| hunk.take_pairs(less_memory),
+        documented: "RSS leaves out what the process counts below zero",
     },
     Accepted {
         commands: &["ps -t"],
@@ -75,7 +92,7 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         commands: &["kmem -i"],
         explain: |hunk| hunk.take_pairs(per_cpu_parts),
-        documented: "FREE, SLAB and COMMITTED without (some of) the parts that each CPU keeps",
+        documented: "FREE, CACHED, SLAB and COMMITTED without (some of) the parts that each CPU keeps",
     },
     Accepted {
         commands: &["files", "files 1", "foreach files"],
@@ -116,11 +133,13 @@ fn exception(block: &str) -> Option<(&str, u64)> {
     Some((place.split(['+', ']']).next()?, hex(rip.split(' ').next()?)?))
 }
 
-/// Registers where crash has a frame of the same function, or none at all.
+/// Registers where crash has a frame of the same function, or none at all; and
+/// the frames from there to the one that it begins with.
 fn registers(hunk: &mut Hunk) {
     let crash = &mut hunk.crash;
+    let first = hunk.before.starts_with("PID: ");
     hunk.kmortem.retain(|ours| {
-        let Some((function, rip)) = exception(ours) else { return true };
+        let Some((function, rip)) = exception(ours) else { return !first || frame(ours).is_none() };
         crash.retain(|line| frame(line).is_none_or(|f| f.function != function && f.pc != rip));
         false
     });
@@ -140,10 +159,36 @@ fn same_place_other_name(crash: &str, kmortem: &str) -> bool {
     theirs.sp == ours.sp && theirs.pc == ours.pc
 }
 
-/// Frames that only kmortem has, directly behind the stack's mark.
+/// Frames that only kmortem has, directly behind the stack's mark, where crash
+/// has none, or registers that it doubts itself.
 fn callers_behind_irq_stack(hunk: &mut Hunk) {
-    if hunk.before.starts_with("--- <IRQ stack>") && hunk.crash.is_empty() {
+    if !hunk.before.starts_with("--- <IRQ stack>") {
+        return;
+    }
+    if hunk.crash.iter().any(|line| line.starts_with("WARNING: possibly bogus exception frame")) {
+        hunk.crash.retain(|line| exception(line).is_none() && !line.starts_with("WARNING: "));
+    }
+    if hunk.crash.is_empty() {
         hunk.kmortem.retain(|line| frame(line).is_none());
+    }
+}
+
+fn caller_of_panic(hunk: &mut Hunk) {
+    if frame(&hunk.before).is_some_and(|f| f.function == "panic") && hunk.crash.is_empty() {
+        hunk.kmortem.retain(|line| frame(line).is_none_or(|f| !f.function.ends_with(".cold")));
+    }
+}
+
+/// A frame only crash has, of what the registers or the stack's mark before
+/// it say.
+fn interrupted_twice(hunk: &mut Hunk) {
+    let rip = exception(&hunk.before).map(|(_, rip)| rip);
+    let mark = hunk.before.ends_with(" exception stack> ---");
+    if let [line] = &hunk.crash[..]
+        && let Some(frame) = frame(line)
+        && (mark || rip == Some(frame.pc))
+    {
+        hunk.crash.clear();
     }
 }
 
@@ -156,15 +201,36 @@ fn words_differ(crash: &str, kmortem: &str, differ: impl Fn(usize, &str, &str) -
         && theirs.iter().zip(&ours).enumerate().all(|(i, (a, b))| a == b || differ(i, a, b))
 }
 
-fn more_memory(crash: &str, kmortem: &str) -> bool {
-    // The mark of a running task shifts the columns by one.
-    let column = 5 + usize::from(crash.starts_with('>'));
+/// Both lines of `ps` alike, but for numbers at whose column and difference
+/// (crash's less kmortem's) `differ` holds.
+fn columns_differ(crash: &str, kmortem: &str, differ: impl Fn(usize, f64) -> bool) -> bool {
+    // The mark of a running task is a word of its own.
+    let marked = usize::from(crash.starts_with('>'));
     words_differ(crash, kmortem, |i, theirs, ours| {
         let (Ok(theirs), Ok(ours)) = (theirs.parse::<f64>(), ours.parse::<f64>()) else {
             return false;
         };
-        i == column && (0.0..0.25).contains(&(ours - theirs))
+        differ(i.wrapping_sub(marked), theirs - ours)
     })
+}
+
+const PERCENT: usize = 5;
+const RSS: usize = 7;
+
+fn memory_without_holes(crash: &str, kmortem: &str) -> bool {
+    columns_differ(crash, kmortem, |column, more| column == PERCENT && (-0.11..0.0).contains(&more))
+}
+
+fn less_memory(crash: &str, kmortem: &str) -> bool {
+    let rss =
+        |line: &str| line.trim_start_matches('>').split_whitespace().nth(RSS).map(str::to_owned);
+    let differs = rss(crash) != rss(kmortem);
+    differs
+        && columns_differ(crash, kmortem, |column, more| match column {
+            PERCENT => more.abs() < 0.2,
+            RSS => (0.0..=64.0 * 4.0).contains(&more),
+            _ => false,
+        })
 }
 
 /// `01:02:03`
@@ -236,7 +302,7 @@ fn per_cpu_parts(crash: &str, kmortem: &str) -> bool {
     };
     name == our_name
         && match name.as_str() {
-            "FREE" | "USED" | "SLAB" => (theirs - ours).abs() <= 250,
+            "FREE" | "USED" | "CACHED" | "SLAB" => (theirs - ours).abs() <= 250,
             "COMMITTED" => ours > theirs,
             _ => false,
         }

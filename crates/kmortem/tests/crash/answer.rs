@@ -27,7 +27,10 @@ pub(crate) fn of_crash(
 ) -> Result<Vec<Vec<String>>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let input = folder.path().join("commands");
-    let script: String = commands.iter().map(|c| format!("{c}\n!echo '{MARK}'\n")).collect();
+    let mark = format!("!echo '{MARK}'\n");
+    let script: String = commands.iter().map(|c| format!("{c}\n{mark}")).collect();
+    // A first mark, behind what crash says of the dump by itself.
+    let script = mark + &script;
     std::fs::write(&input, script).map_err(|e| e.to_string())?;
     let output = Command::new(crash)
         .arg("-s")
@@ -38,7 +41,7 @@ pub(crate) fn of_crash(
         .map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let end = format!("{MARK}\n");
-    let answers: Vec<&str> = text.split_terminator(&end).collect();
+    let answers: Vec<&str> = text.split_terminator(&end).skip(1).collect();
     if answers.len() != commands.len() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("crash answers {} of {}: {said}", answers.len(), commands.len()));
