@@ -14,8 +14,8 @@ use kmortem_kernel::Kernel;
 use kmortem_vmcore::Image;
 
 fn dumps() -> Vec<(String, PathBuf)> {
-    let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../samples/hung-mutex-6.12.vmcore");
+    let sample =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../samples/hung-mutex-6.12.vmcore");
     let mut dumps = vec![("sample".to_owned(), sample)];
     let lab = kmortem_lab::Lab::open().ok();
     for name in ["k510-hung", "k61-hung", "k612-hung", "k7x-hung"] {
