@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p kmortem`; `scripts/compare-peers` for the same beside peers.
 
-#![allow(clippy::unwrap_used)]
+// The group that criterion makes has no place for documentation.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
 use std::path::PathBuf;
