@@ -18,8 +18,8 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 const MUTATIONS: u64 = 10_000;
 /// Odd, as `damaged` tells four areas apart by the seed: all get their share.
-const KERNELS: u64 = 5;
-const REPORTS: u64 = 25;
+const KERNELS: u64 = 7;
+const REPORTS: u64 = 35;
 /// Pages that are read of each dump.
 const PAGES: usize = 8;
 /// Far above what any of them takes: only a hang is longer.
