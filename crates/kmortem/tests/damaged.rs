@@ -6,6 +6,9 @@
 //! the dump, the report once more as long: only one copy in [`KERNELS`] is
 //! opened to the kernel, one in [`REPORTS`] is reported on.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,14 +74,14 @@ fn follow(source: Overlay, seed: u64) -> Outcome {
     for addr in image.present().flat_map(|run| run.step_by(4 << 20)).take(PAGES) {
         let _ = image.page(addr);
     }
-    if seed % KERNELS != 0 {
+    if !seed.is_multiple_of(KERNELS) {
         return Outcome::Dump;
     }
     let kernel = match Kernel::open(image) {
         Ok(kernel) => kernel,
         Err(e) => return Outcome::NoKernel(e.to_string()),
     };
-    if seed % REPORTS != 0 {
+    if !seed.is_multiple_of(REPORTS) {
         return Outcome::Kernel;
     }
     let report = kmortem_diagnose::report(&kernel);

@@ -3,6 +3,9 @@
 //! real memory image, and every question is asked all the same: the report's,
 //! and every command's.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
