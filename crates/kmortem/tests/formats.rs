@@ -1,5 +1,8 @@
 //! One memory in many containers gives one answer.
 
+// A test: its panic is the failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::sync::Arc;
 
 use kmortem_diagnose::report;
