@@ -29,17 +29,25 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
         1 => "; 1 task was in D state".to_owned(),
         n => format!("; {n} tasks were in D state"),
     };
-    let known = case.log_error.is_none();
-    let mut finding = Finding::new(
-        Kind::Alive,
-        format!("No crash found: the machine was alive when it was dumped ({running}{blocked})."),
-        if known { Level::Certain } else { Level::Likely },
-        if known {
-            "no CPU was in panic(), and the log has no panic"
-        } else {
-            "no CPU was in panic(); the log can't be read"
-        },
-    );
+    let alive = "No crash found: the machine was alive when it was dumped";
+    let (cause, level, reason) = match (case.log_error.is_none(), tasks_known) {
+        (true, true) => (
+            format!("{alive} ({running}{blocked})."),
+            Level::Certain,
+            "no CPU was in panic(), and the log has no panic",
+        ),
+        (false, _) => (
+            format!("{alive} ({running}{blocked})."),
+            Level::Likely,
+            "no CPU was in panic(); the log can't be read",
+        ),
+        (true, false) => (
+            "No crash found in the log. What the CPUs were doing can't be read.".to_owned(),
+            Level::Possible,
+            "the log has no panic; the tasks can't be read",
+        ),
+    };
+    let mut finding = Finding::new(Kind::Alive, cause, level, reason);
     for task in case.active.iter().take(4) {
         let top = task.stack.frames.first().map_or("user space", |f| f.function());
         finding
