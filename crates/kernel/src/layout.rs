@@ -4,7 +4,7 @@
 //! of one structure, each with every name it has had. Resolved once against
 //! the dump's own types, a [`Member`] then reads its value from any address:
 //!
-//! ```ignore
+//! ```text
 //! layout! {
 //!     /// `struct task_struct`, include/linux/sched.h
 //!     pub struct TaskLayout for "task_struct" {
