@@ -16,7 +16,7 @@ use crate::finding::{Advice, Bar, Finding, Kind, Level, Section, Source};
 use crate::oops::IncidentKind;
 use crate::text::bytes;
 
-use super::common::{add_log, crashed_stack, who};
+use super::common::{add_log, crashed_stack, is_a_cgroup_s, who};
 use super::oom::{largest_tasks, memory_bars, setting_sentence};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
@@ -95,20 +95,6 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
 }
 
 /// The group whose limit was met: the one that the stack names.
-/// Whether a cgroup's limit was what was hit: the stack says so, or, where the
-/// dump has no stack of that task (no registers of its CPU), the log: the
-/// kernel dumps the group's counters between the allocation that failed and
-/// the panic.
-pub(super) fn is_a_cgroup_s(case: &Case<'_>) -> bool {
-    let Some(crashed) = &case.crashed else { return false };
-    if !crashed.stack.frames.is_empty() {
-        return crashed.is_dying() && crashed.stack.has("mem_cgroup_out_of_memory");
-    }
-    let last = |text: &str| case.log.iter().rposition(|line| line.text.contains(text));
-    case.panic_text().starts_with("Out of memory")
-        && last("Memory cgroup stats for ") > last(" invoked oom-killer")
-}
-
 /// The words of the stack around `mem_cgroup_out_of_memory`: `struct
 /// oom_control` is a local of that function, and its caller has the group in a
 /// register or on its stack.

@@ -166,3 +166,17 @@ pub(super) fn called_by(stack: &Stack, at: usize) -> String {
         names => format!(", called by {}", arrow(&names, 3)),
     }
 }
+
+/// Whether a cgroup's limit was what was hit: the stack says so, or, where the
+/// dump has no stack of that task (no registers of its CPU), the log: the
+/// kernel dumps the group's counters between the allocation that failed and
+/// the panic.
+pub(super) fn is_a_cgroup_s(case: &Case<'_>) -> bool {
+    let Some(crashed) = &case.crashed else { return false };
+    if !crashed.stack.frames.is_empty() {
+        return crashed.is_dying() && crashed.stack.has("mem_cgroup_out_of_memory");
+    }
+    let last = |text: &str| case.log.iter().rposition(|line| line.text.contains(text));
+    case.panic_text().starts_with("Out of memory")
+        && last("Memory cgroup stats for ") > last(" invoked oom-killer")
+}

@@ -17,7 +17,7 @@ use crate::finding::{Advice, Bar, Finding, Kind, Level, Section, Source};
 use crate::oops::IncidentKind;
 use crate::text::bytes;
 
-use super::common::{add_log, crashed_stack, log_line, who};
+use super::common::{add_log, crashed_stack, is_a_cgroup_s, log_line, who};
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let crashed = case.crashed.as_ref();
@@ -30,7 +30,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     if on_stack.is_none() && !said {
         return None;
     }
-    if super::cgroup_oom::is_a_cgroup_s(case) {
+    if is_a_cgroup_s(case) {
         return None;
     }
     let holder = holder(case);
