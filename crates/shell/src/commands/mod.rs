@@ -25,11 +25,13 @@ mod testing;
 
 use kmortem_kernel::Error;
 use kmortem_kernel::gaps::Gaps;
-use kmortem_kernel::task::TaskTable;
+use kmortem_kernel::task::{Task, TaskTable};
 
+use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::session::Session;
+use crate::target;
 
 /// The kernel model's errors, as those of a command.
 fn failed(command: &'static str) -> impl Fn(Error) -> CommandError {
@@ -52,6 +54,25 @@ fn tasks<'s>(
         }
     }
     Ok(tasks)
+}
+
+/// The tasks that the words of a command line name; without any, the current
+/// task.
+fn chosen<'s>(
+    command: &'static str,
+    session: &'s Session,
+    args: &Args,
+    out: &mut Output<'_>,
+) -> Result<Vec<&'s Task>, CommandError> {
+    let table = tasks(command, session, out)?;
+    if args.words.is_empty() {
+        return Ok(vec![session.current_task(command)?]);
+    }
+    let mut chosen = Vec::new();
+    for word in &args.words {
+        chosen.extend(target::find(command, table, word)?);
+    }
+    Ok(chosen)
 }
 
 /// Remarks on what an answer lacks, each reason once.

@@ -7,13 +7,12 @@ use kmortem_kernel::net::{NetInterface, Socket, TaskSockets};
 use kmortem_kernel::task::Task;
 use serde::Serialize;
 
-use super::{failed, task_header, tasks};
+use super::{chosen, failed, task_header};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::Command;
 use crate::session::Session;
-use crate::target;
 
 pub(crate) const COMMAND: Command = Command {
     name: "net",
@@ -50,14 +49,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         }
         return interfaces(session, None, out);
     }
-    let table = tasks(COMMAND.name, session, out)?;
-    let mut chosen: Vec<&Task> = Vec::new();
-    for word in &args.words {
-        chosen.extend(target::find(COMMAND.name, table, word)?);
-    }
-    if args.words.is_empty() {
-        chosen.push(session.current_task(COMMAND.name)?);
-    }
+    let chosen = chosen(COMMAND.name, session, args, out)?;
     show(session, &chosen, args, out)
 }
 
