@@ -242,12 +242,13 @@ fn seconds(clock: &str) -> Option<i64> {
     }
 }
 
-/// A second more or less is one that was rounded; a minute and more comes of
-/// ticks of 4 ms taken for 1 ms, because they are counted from five minutes
-/// before the boot.
+/// A second more or less is one that was rounded; some seconds less are ticks
+/// that a guest lost when its host was busy (crash counts ticks, the timekeeper
+/// makes up for them); a minute and more comes of ticks of 4 ms taken for 1 ms,
+/// because they are counted from five minutes before the boot.
 fn rounded_or_wrong_hz(longer: &str, shorter: &str) -> bool {
     let (Some(longer), Some(shorter)) = (seconds(longer), seconds(shorter)) else { return false };
-    matches!(longer - shorter, -1..=1 | 60..)
+    matches!(longer - shorter, -30..=1 | 60..)
 }
 
 fn run_time(crash: &str, kmortem: &str) -> bool {
