@@ -36,6 +36,9 @@ pub enum Fault {
     /// The address can't exist on this architecture.
     #[error("not an address (non-canonical)")]
     NonCanonical,
+    /// Somebody wants the work to end: see [`crate::Kernel::interrupt`].
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Why a question about the kernel has no answer.
@@ -95,7 +98,12 @@ impl Error {
     /// Whether the answer failed because memory is not in the dump (as opposed
     /// to a symbol, type or member that this kernel does not have).
     pub fn is_absent_memory(&self) -> bool {
-        matches!(self, Error::Read { .. })
+        matches!(self, Error::Read { .. }) && !self.is_interrupted()
+    }
+
+    /// Whether the work was interrupted: what it found so far is no answer.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Read { fault: Fault::Interrupted, .. })
     }
 
     /// A corrupt object.

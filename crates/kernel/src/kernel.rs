@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kmortem_debuginfo::btf::{Btf, Type};
@@ -115,6 +116,18 @@ impl Kernel {
     /// Kernel virtual memory.
     pub fn space(&self) -> &AddressSpace {
         &self.space
+    }
+
+    /// The switch that ends work early: while it is set every read of kernel
+    /// memory fails, so that whatever walks or scans comes to its end. May be
+    /// set from another thread or a signal's handler.
+    pub fn interrupt(&self) -> Arc<AtomicBool> {
+        self.space.interrupt().clone()
+    }
+
+    /// Whether the work should end. For loops that read physical memory.
+    pub fn is_interrupted(&self) -> bool {
+        self.space.interrupt().load(Ordering::Relaxed)
     }
 
     /// How the kernel was found in memory, for people.

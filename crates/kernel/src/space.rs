@@ -6,6 +6,7 @@
 //! and remembered page by page in a small translation cache.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kmortem_debuginfo::{Memory, MemoryError};
@@ -33,6 +34,7 @@ pub struct AddressSpace {
     phys_base: Option<u64>,
     direct_map: OnceLock<Range<u64>>,
     cache: Vec<Mutex<[Slot; SLOTS]>>,
+    interrupt: Arc<AtomicBool>,
 }
 
 impl AddressSpace {
@@ -45,7 +47,15 @@ impl AddressSpace {
     ) -> AddressSpace {
         let empty = [Slot { page: u64::MAX, phys: 0 }; SLOTS];
         let cache = (0..SHARDS).map(|_| Mutex::new(empty)).collect();
-        AddressSpace { image, tables, image_range, phys_base, direct_map: OnceLock::new(), cache }
+        AddressSpace {
+            image,
+            tables,
+            image_range,
+            phys_base,
+            direct_map: OnceLock::new(),
+            cache,
+            interrupt: Arc::default(),
+        }
     }
 
     /// Tells where the direct map lies (from `page_offset_base`), so that
@@ -115,8 +125,16 @@ impl AddressSpace {
         self.tables.walk(&self.image, addr).map_err(|e| Error::Read { addr, fault: e.into() })
     }
 
+    /// While this is set every read fails with [`Fault::Interrupted`].
+    pub fn interrupt(&self) -> &Arc<AtomicBool> {
+        &self.interrupt
+    }
+
     /// Fills `buf` from kernel virtual memory at `addr`.
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(Error::Read { addr, fault: Fault::Interrupted });
+        }
         let mut done = 0;
         while done < buf.len() {
             let at = addr

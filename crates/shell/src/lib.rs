@@ -11,14 +11,17 @@
 //! never reads memory: render functions take values and a writer.
 #![forbid(unsafe_code)]
 
+mod address;
 pub mod args;
 mod commands;
 pub mod date;
 pub mod error;
 pub mod line;
 pub mod output;
+pub mod progress;
 pub mod registry;
 pub mod session;
+pub mod settings;
 mod target;
 
 pub use error::{CommandError, Outcome};

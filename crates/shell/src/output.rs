@@ -46,6 +46,11 @@ impl<'w> Output<'w> {
         writeln!(self.notes, "{error}")
     }
 
+    /// The command that answers.
+    pub(crate) fn command(&self) -> &'static str {
+        self.command
+    }
+
     pub(crate) fn begin(&mut self, command: &'static str) {
         self.command = command;
     }

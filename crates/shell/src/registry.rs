@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use kmortem_kernel::task::Task;
+
 use crate::args::{Args, Opt};
 use crate::commands;
 use crate::error::CommandError;
@@ -24,43 +26,121 @@ pub struct Command {
     pub examples: &'static [(&'static str, &'static str)],
     /// Whether words with a dash are left to the command itself.
     pub takes_all: bool,
+    /// What its rows of JSON hold; `docs/run-json.md` is made of these.
+    pub rows: &'static [Rows],
+    /// Answers for the tasks that `foreach` chose, where it can.
+    pub each: Option<EachFn>,
     /// Answers.
-    pub run: fn(&mut Session, &Args, &mut Output<'_>) -> Result<(), CommandError>,
+    pub run: RunFn,
+}
+
+/// Runs a command: on the session, with its arguments.
+pub type RunFn = fn(&mut Session, &Args, &mut Output<'_>) -> Result<(), CommandError>;
+
+/// Runs a command for tasks that `foreach` chose.
+pub type EachFn = fn(&Session, &[&Task], &Args, &mut Output<'_>) -> Result<(), CommandError>;
+
+/// One kind of JSON row that a command gives.
+pub struct Rows {
+    /// The options that give it (`-d, -D`); empty: all that are not named elsewhere.
+    pub options: &'static str,
+    /// What a row is.
+    pub row: &'static str,
+    /// Its members, each in backquotes, with what explains them.
+    pub members: &'static str,
+}
+
+impl Command {
+    /// A command of crash that is not there yet.
+    pub(crate) const fn later(name: &'static str) -> Command {
+        Command {
+            name,
+            summary: "",
+            arguments: "",
+            options: &[],
+            details: "",
+            examples: &[],
+            takes_all: true,
+            rows: &[],
+            each: None,
+            run: |_, _, out| Err(CommandError::NotYet(out.command().to_owned())),
+        }
+    }
+
+    /// Whether it answers anything.
+    pub fn is_here(&self) -> bool {
+        !self.summary.is_empty()
+    }
 }
 
 /// All commands, by name.
 pub const COMMANDS: &[&Command] = &[
+    &commands::star::COMMAND,
+    &commands::alias::COMMAND,
+    &commands::ascii::COMMAND,
+    &commands::blk::COMMAND,
+    &commands::bpf::COMMAND,
     &commands::bt::COMMAND,
+    &commands::btop::COMMAND,
+    &commands::cgroup::COMMAND,
     &commands::dev::COMMAND,
+    &commands::dis::COMMAND,
+    &commands::eval::COMMAND,
+    &commands::exit::COMMAND,
+    &commands::extend::COMMAND,
     &commands::files::COMMAND,
     &commands::foreach::COMMAND,
+    &commands::fuser::COMMAND,
+    &commands::gcore::COMMAND,
+    &commands::gdb::COMMAND,
     &commands::help::COMMAND,
+    &commands::ipcs::COMMAND,
+    &commands::irq::COMMAND,
     &commands::kmem::COMMAND,
+    &commands::list::COMMAND,
+    &commands::locks::COMMAND,
     &commands::log::COMMAND,
+    &commands::mach::COMMAND,
+    &commands::mem::COMMAND,
     &commands::module::COMMAND,
     &commands::mount::COMMAND,
     &commands::net::COMMAND,
+    &commands::print::COMMAND,
+    &commands::pagecache::COMMAND,
     &commands::ps::COMMAND,
+    &commands::pte::COMMAND,
+    &commands::ptob::COMMAND,
+    &commands::ptov::COMMAND,
+    &commands::rd::COMMAND,
+    &commands::repeat::COMMAND,
     &commands::runq::COMMAND,
+    &commands::rustfilt::COMMAND,
+    &commands::sbitmapq::COMMAND,
+    &commands::search::COMMAND,
     &commands::set::COMMAND,
+    &commands::sig::COMMAND,
+    &commands::structure::COMMAND,
+    &commands::swap::COMMAND,
+    &commands::sym::COMMAND,
     &commands::sys::COMMAND,
-];
-
-/// Commands of crash 9 that are not there yet.
-const LATER: &[&str] = &[
-    "*", "alias", "ascii", "bpf", "btop", "dis", "eval", "exit", "extend", "fuser", "gdb", "ipcs",
-    "irq", "list", "mach", "p", "pte", "ptob", "ptov", "q", "rd", "repeat", "rustfilt", "sbitmapq",
-    "search", "sig", "struct", "swap", "sym", "task", "timer", "tree", "union", "vm", "vtop",
-    "waitq", "whatis", "wr",
+    &commands::task::COMMAND,
+    &commands::timer::COMMAND,
+    &commands::trace::COMMAND,
+    &commands::tree::COMMAND,
+    &commands::union::COMMAND,
+    &commands::virtio::COMMAND,
+    &commands::vm::COMMAND,
+    &commands::vtop::COMMAND,
+    &commands::waitq::COMMAND,
+    &commands::whatis::COMMAND,
+    &commands::wq::COMMAND,
+    &commands::wr::COMMAND,
 ];
 
 /// The command `name`.
 pub fn find(name: &str) -> Result<&'static Command, CommandError> {
     if let Some(command) = COMMANDS.iter().find(|c| c.name == name) {
         return Ok(command);
-    }
-    if LATER.contains(&name) {
-        return Err(CommandError::NotYet(name.to_owned()));
     }
     Err(CommandError::Unknown { name: name.to_owned(), suggestion: nearest(name) })
 }
@@ -69,7 +149,7 @@ pub fn find(name: &str) -> Result<&'static Command, CommandError> {
 /// apart, or one the start of the other.
 fn nearest(name: &str) -> Option<String> {
     let wanted = name.to_lowercase();
-    let names = COMMANDS.iter().map(|c| c.name);
+    let names = COMMANDS.iter().filter(|c| c.is_here()).map(|c| c.name);
     let alike = |candidate: &&str| {
         let starts =
             wanted.len() >= 2 && (candidate.starts_with(&wanted) || wanted.starts_with(*candidate));
@@ -124,8 +204,7 @@ mod tests {
     #[test]
     fn names_are_sorted_and_there_once() {
         let names: Vec<&str> = COMMANDS.iter().map(|c| c.name).collect();
-        assert!(names.is_sorted() && LATER.is_sorted());
-        assert!(!names.iter().any(|name| LATER.contains(name)));
+        assert!(names.is_sorted_by(|a, b| a < b));
     }
 
     #[test]
@@ -146,10 +225,5 @@ mod tests {
         assert!(error("forech").contains("did you mean `foreach`?"));
         assert!(error("BT").contains("did you mean `bt`?"));
         assert!(!error("zzzzzz").contains("did you mean"));
-    }
-
-    #[test]
-    fn commands_of_crash_are_known() {
-        assert!(matches!(find("vtop"), Err(CommandError::NotYet(_))));
     }
 }

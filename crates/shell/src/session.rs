@@ -8,6 +8,8 @@ use kmortem_kernel::task::Task;
 
 use crate::error::{CommandError, Outcome};
 use crate::output::Output;
+use crate::progress::Progress;
+use crate::settings::Settings;
 use crate::{args, line, registry};
 
 /// An opened kernel and its current task.
@@ -17,17 +19,40 @@ pub struct Session {
     chosen: Option<u64>,
     /// Address of the task that crashed, once asked for.
     crashed: OnceLock<Option<u64>>,
+    settings: Settings,
+    progress: Progress,
 }
 
 impl Session {
     /// A session over `kernel`. Its current task is the one that crashed.
     pub fn new(kernel: Kernel) -> Session {
-        Session { kernel, chosen: None, crashed: OnceLock::new() }
+        Session {
+            kernel,
+            chosen: None,
+            crashed: OnceLock::new(),
+            settings: Settings::default(),
+            progress: Progress::default(),
+        }
     }
 
     /// The kernel.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// What `set` has changed.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// For `set`.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// How far the running command has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Runs one command line. The error, if any, was not written anywhere.
@@ -36,6 +61,7 @@ impl Session {
         let Some((name, rest)) = words.split_first() else { return Ok(()) };
         let command = registry::find(name)?;
         out.begin(command.name);
+        self.progress.reset();
         let args = if command.takes_all {
             args::Args::words_only(rest)
         } else {

@@ -12,7 +12,7 @@ use super::{failed, task_header, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 use crate::target;
 
@@ -56,6 +56,15 @@ was not found by the kernel's own unwind rules says so at the end of its line.",
         ("-s -x 1", "with offsets, in hexadecimal"),
     ],
     takes_all: false,
+    rows: &[
+        Rows {
+            options: "",
+            row: "a stack",
+            members: "`task`, `stack`: `frames` (`pc` `at` `sp` `symbol` `stack` `registers` `trust` `reason`), `end` (`user` with `registers`, `thread_start`, `broken` with `reason`), `start`",
+        },
+        Rows { options: "-r", row: "a stack's memory", members: "`task` `from` `words`" },
+    ],
+    each: Some(show),
     run,
 };
 
@@ -70,7 +79,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let session = &*session;
     let table = tasks(COMMAND.name, session, out)?;
     let chosen = choose(session, table, args)?;
-    show(session.kernel(), &chosen, args, out)
+    show(session, &chosen, args, out)
 }
 
 /// The tasks that options and words mean.
@@ -123,11 +132,12 @@ fn choose<'s>(
 
 /// Shows the stacks of `chosen`, a blank line between them.
 pub(super) fn show(
-    kernel: &Kernel,
+    session: &Session,
     chosen: &[&Task],
     args: &Args,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
+    let kernel = session.kernel();
     let style = Style {
         offsets: args.has('s'),
         radix: if args.has('x') && !args.has('d') { Radix::Hex } else { Radix::Decimal },

@@ -8,7 +8,7 @@ use super::failed;
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -29,6 +29,12 @@ A request is in flight from when the driver got it until it completed it. JSON
 has the requests themselves, with their age.",
     examples: &[("-d", "all disks"), ("-D", "disks that have something to do")],
     takes_all: false,
+    rows: &[Rows {
+        options: "-d",
+        row: "a disk",
+        members: "`addr` `name` `major` `minor` `queue` `sectors` `driver` `in_flight` `completed` `requests` `partitions`",
+    }],
+    each: None,
     run,
 };
 

@@ -12,7 +12,7 @@ use super::{chosen, failed, task_header};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -29,6 +29,12 @@ pub(crate) const COMMAND: Command = Command {
     details: "Without PID or TASK: those of the current task (see `set`).",
     examples: &[("", "of the task that crashed"), ("1 -R /dev", "PID 1's files below /dev")],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "a task",
+        members: "as `set`, and `files`: `root` `cwd` `list` (`fd` `file` `dentry` `inode` `kind` `path` `deleted` `flags` `position` ...)",
+    }],
+    each: Some(show),
     run,
 };
 

@@ -2,11 +2,11 @@
 
 use kmortem_kernel::task::{Task, TaskTable};
 
-use super::{bt, files, net, ps, tasks};
+use super::tasks;
 use crate::args::{self, Args};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::{self, Command};
+use crate::registry::{self, Command, EachFn};
 use crate::session::Session;
 use crate::target;
 
@@ -31,10 +31,11 @@ first three kinds and narrows it by the last:
         ("active ps", "what the CPUs were running"),
     ],
     takes_all: true,
+    rows: &[],
+    each: None,
     run,
 };
 
-const LATER: &[&str] = &["vm", "task", "set", "sig", "vtop"];
 const STATES: &[&str] = &["RU", "IN", "UN", "ID", "ST", "TR", "ZO", "DE", "PA", "NE", "SW", "WA"];
 
 /// Which tasks are meant. An empty list of a kind means all.
@@ -96,11 +97,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let mut words = args.words.iter();
     let command = loop {
         match words.next().map(String::as_str) {
-            None => return Err(usage("no command for the tasks (bt, files, net or ps)".into())),
-            Some(name @ ("bt" | "ps" | "files" | "net")) => break name,
-            Some(name) if LATER.contains(&name) => {
-                return Err(CommandError::NotYet(format!("foreach {name}")));
-            }
+            None => return Err(usage(format!("no command for the tasks ({})", each_names()))),
+            Some(name) if each(name).is_some() => break name,
             Some(option) if option.starts_with('-') => {
                 return Err(usage(format!("{option} stands before the command")));
             }
@@ -108,27 +106,25 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         }
     };
     let rest: Vec<String> = words.cloned().collect();
+    let Some((command, show)) = each(command) else { return Ok(()) };
+    let args = args::parse(command.name, command.options, &rest)?;
     let session = &*session;
     let table = tasks(COMMAND.name, session, out)?;
     let chosen = filter.apply(table)?;
-    let kernel = session.kernel();
     // What follows is that command's answer, in JSON too.
-    if let Ok(command) = registry::find(command) {
-        out.begin(command.name);
-    }
-    match command {
-        "bt" => bt::show(kernel, &chosen, &args::parse("bt", bt::COMMAND.options, &rest)?, out),
-        "files" => files::show(
-            session,
-            &chosen,
-            &args::parse("files", files::COMMAND.options, &rest)?,
-            out,
-        ),
-        "net" => {
-            net::show(session, &chosen, &args::parse("net", net::COMMAND.options, &rest)?, out)
-        }
-        _ => ps::show(session, &chosen, &args::parse("ps", ps::COMMAND.options, &rest)?, out),
-    }
+    out.begin(command.name);
+    show(session, &chosen, &args, out)
+}
+
+/// The command `name`, if it answers for many tasks.
+fn each(name: &str) -> Option<(&'static Command, EachFn)> {
+    let command = registry::COMMANDS.iter().find(|c| c.name == name)?;
+    Some((command, command.each?))
+}
+
+fn each_names() -> String {
+    let each = registry::COMMANDS.iter().filter(|c| c.each.is_some());
+    each.map(|c| c.name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{failed, kmem_slab, size};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -46,6 +46,19 @@ objects on all lists, those of CPUs that a panic stopped among them.",
         ("-s dentry kmalloc-64", "two of them"),
     ],
     takes_all: false,
+    rows: &[
+        Rows {
+            options: "-i",
+            row: "the machine's memory (one row, pages)",
+            members: "`total` `free` `available` `shmem` `buffers` `cached` `slab_reclaimable` `slab_unreclaimable` `huge_pages` `swap_total` `swap_free` `commit_limit` `committed` `nodes` `counters` ...",
+        },
+        Rows {
+            options: "-s",
+            row: "a slab cache",
+            members: "`addr` `name` `aliases` `object_size` `size` `slab_size` `objects_per_slab` `slabs` `objects` `allocated` ...",
+        },
+    ],
+    each: None,
     run,
 };
 

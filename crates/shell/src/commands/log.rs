@@ -9,7 +9,7 @@ use crate::args::{Args, Opt};
 use crate::date;
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -35,6 +35,12 @@ as it was set when the machine died.",
         ("-m -T", "levels and dates"),
     ],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "a message",
+        members: "`seq` `ts_ns` `level` `facility` `flags` `state` `caller` `text` `incomplete` `device`",
+    }],
+    each: None,
     run,
 };
 

@@ -9,7 +9,7 @@ use super::failed;
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -30,6 +30,12 @@ Names come from each module's own symbol table in the dump: nothing has to be
 loaded. Sizes are those of what stays after the module's start.",
     examples: &[("", "all modules, by address"), ("-t", "those that taint, with the letters")],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "a module",
+        members: "`addr` `name` `state` `memory` `taints` `srcversion` `version` `refcount` `used_by` `base` `size` `taint_letters`",
+    }],
+    each: None,
     run,
 };
 

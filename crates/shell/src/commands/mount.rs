@@ -8,7 +8,7 @@ use super::{failed, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 use crate::target;
 
@@ -30,6 +30,12 @@ Without -n: what the first process sees. A word shows only the mount whose
         ("/srv", "what is mounted there"),
     ],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "a mount",
+        members: "`addr` `super_block` `id` `fs_type` `device` `dev` `path` `options`",
+    }],
+    each: None,
     run,
 };
 

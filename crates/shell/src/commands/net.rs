@@ -11,7 +11,7 @@ use super::{chosen, failed, task_header};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -37,6 +37,19 @@ of all namespaces, with state, queues and drops.",
         ("-n 1234", "the interfaces in PID 1234's namespace"),
     ],
     takes_all: false,
+    rows: &[
+        Rows {
+            options: "",
+            row: "an interface, of any namespace",
+            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped`",
+        },
+        Rows {
+            options: "-s",
+            row: "a task",
+            members: "as `set`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
+        },
+    ],
+    each: Some(show),
     run,
 };
 

@@ -11,7 +11,7 @@ use super::{ps_family, ps_times, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 use crate::target;
 
@@ -53,6 +53,26 @@ TR traced, ZO zombie, DE dead, PA parked, NE new.",
         ("bash", "all tasks named bash"),
     ],
     takes_all: false,
+    rows: &[
+        Rows {
+            options: "",
+            row: "a task",
+            members: "`addr` `pid` `tgid` `ppid` `comm` `state` `cpu` `active` `flags` `stack` `mm` `signal` `last_arrival_ns` `start_ns`, `memory`, `memory_percent`",
+        },
+        Rows {
+            options: "-l, -m",
+            row: "a task",
+            members: "as `ps` without `memory`, and `since_ns`",
+        },
+        Rows { options: "-t", row: "a task", members: "and `run_time_ns` `user_ns` `system_ns`" },
+        Rows {
+            options: "-p, -c, -g",
+            row: "a task",
+            members: "and `related`: its parents (first one first), children, or threads",
+        },
+        Rows { options: "-S", row: "a state", members: "`state` `tasks`" },
+    ],
+    each: Some(show),
     run,
 };
 

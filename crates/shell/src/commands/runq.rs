@@ -9,7 +9,7 @@ use super::{failed, ps_times, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 use crate::target;
 
@@ -30,6 +30,12 @@ Numbers in brackets are the kernel's priorities: 0 to 99 real time, 100 to 139
 fair. Tasks of the fair queue stand in the order in which they would run.",
     examples: &[("", "all runqueues"), ("-m", "for how long each task has run")],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "a CPU",
+        members: "`cpu` `addr` `current` `idle` `clock_ns` `nr_running` `deadline` `realtime` `fair` ...",
+    }],
+    each: None,
     run,
 };
 

@@ -9,7 +9,7 @@ use super::{failed, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 use crate::target;
 
@@ -26,6 +26,12 @@ pub(crate) const COMMAND: Command = Command {
     details: "The current task is the one that crashed until it is changed.",
     examples: &[("", "the current task"), ("1", "makes PID 1 the current task")],
     takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "the current task",
+        members: "as `ps` without `memory`, and `crashed`",
+    }],
+    each: None,
     run,
 };
 

@@ -13,7 +13,7 @@ use crate::args::{Args, Opt};
 use crate::date;
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::registry::Command;
+use crate::registry::{Command, Rows};
 use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
@@ -26,6 +26,15 @@ DATE, UPTIME and LOAD AVERAGE are those of the moment the machine died, in UTC.
 OFFLINE counts the CPUs that a panic stopped, too.",
     examples: &[("", "an overview"), ("-t", "the taints, with what they mean")],
     takes_all: false,
+    rows: &[
+        Rows {
+            options: "",
+            row: "the machine (one row)",
+            members: "`release` `version` `machine` `nodename` `command_line` `taints` `cpus` `platform` `panic` `panic_cpu` `crashed` `clock` `dump_files` `partial` `incomplete` `tasks` `memory_bytes` `cpu_khz`",
+        },
+        Rows { options: "-t", row: "the taints (one row)", members: "`mask` `letters` `list`" },
+    ],
+    each: None,
     run,
 };
 

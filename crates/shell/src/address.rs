@@ -1,0 +1,84 @@
+//! Addresses and numbers on a command line.
+//!
+//! crash(8) reads an address as hexadecimal with or without `0x`, or as a
+//! symbol, also with an offset (`jiffies_64+8`), and a per-CPU symbol with the
+//! CPU behind a colon (`runqueues:1`). A count is decimal unless it begins
+//! with `0x`.
+
+use kmortem_kernel::Kernel;
+
+use crate::error::CommandError;
+
+/// The address that `word` means.
+pub(crate) fn address(
+    command: &'static str,
+    kernel: &Kernel,
+    word: &str,
+) -> Result<u64, CommandError> {
+    let failed = |what: String| CommandError::Failed { command, what };
+    if let Some(number) = hex(word) {
+        return Ok(number);
+    }
+    let (base, offset) = offset_of(word);
+    let (name, cpu) = match base.split_once(':') {
+        Some((name, cpu)) => (name, Some(cpu)),
+        None => (base, None),
+    };
+    let name = name.strip_prefix('&').unwrap_or(name);
+    let start = match (hex(name), cpu) {
+        (Some(number), None) => number,
+        (_, None) => kernel
+            .symbol_anywhere(name)
+            .map_err(|_| failed(format!("{word} is neither an address nor a symbol")))?,
+        (_, Some(cpu)) => {
+            let cpu = cpu.parse().map_err(|_| failed(format!("`{cpu}` is no CPU")))?;
+            kernel.per_cpu(name, cpu).map_err(|e| failed(e.to_string()))?
+        }
+    };
+    Ok(start.wrapping_add(offset.unwrap_or(0)))
+}
+
+/// `base+8` or `base-0x10`: the base, and what is added to it.
+fn offset_of(word: &str) -> (&str, Option<u64>) {
+    let Some(at) = word.rfind(['+', '-']).filter(|at| *at > 0) else { return (word, None) };
+    let (base, rest) = word.split_at(at);
+    match (number(&rest[1..]), rest.starts_with('-')) {
+        (Some(n), false) => (base, Some(n)),
+        (Some(n), true) => (base, Some(n.wrapping_neg())),
+        (None, _) => (word, None),
+    }
+}
+
+/// A hexadecimal number, with or without `0x`.
+pub(crate) fn hex(word: &str) -> Option<u64> {
+    let digits = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
+    let all = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    all.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// A count: decimal, or hexadecimal with `0x`.
+pub(crate) fn number(word: &str) -> Option<u64> {
+    match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => word.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hexadecimal_and_counts_decimal() {
+        assert_eq!(hex("ffff888005c44180"), Some(0xffff_8880_05c4_4180));
+        assert_eq!((hex("0x10"), hex("10"), hex(""), hex("1g")), (Some(16), Some(16), None, None));
+        assert_eq!((number("10"), number("0x10"), number("-1")), (Some(10), Some(16), None));
+    }
+
+    #[test]
+    fn offsets_are_split_off() {
+        assert_eq!(offset_of("jiffies_64+8"), ("jiffies_64", Some(8)));
+        assert_eq!(offset_of("init_task-0x10"), ("init_task", Some(-16i64 as u64)));
+        assert_eq!(offset_of("a-b"), ("a-b", None));
+    }
+}

@@ -1,0 +1,5 @@
+//! `alias`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("alias");

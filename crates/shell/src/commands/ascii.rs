@@ -1,0 +1,5 @@
+//! `ascii`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("ascii");

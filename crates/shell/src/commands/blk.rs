@@ -1,0 +1,5 @@
+//! `blk`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("blk");

@@ -1,0 +1,5 @@
+//! `bpf`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("bpf");

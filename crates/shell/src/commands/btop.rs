@@ -1,0 +1,5 @@
+//! `btop`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("btop");

@@ -1,0 +1,5 @@
+//! `cgroup`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("cgroup");

@@ -1,0 +1,5 @@
+//! `dis`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("dis");

@@ -1,0 +1,5 @@
+//! `eval`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("eval");

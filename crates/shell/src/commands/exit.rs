@@ -1,0 +1,5 @@
+//! `exit`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("exit");

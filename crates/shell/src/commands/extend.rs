@@ -1,0 +1,5 @@
+//! `extend`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("extend");

@@ -1,0 +1,5 @@
+//! `fuser`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("fuser");

@@ -1,0 +1,5 @@
+//! `gcore`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("gcore");

@@ -1,0 +1,5 @@
+//! `gdb`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("gdb");

@@ -1,0 +1,5 @@
+//! `ipcs`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("ipcs");

@@ -1,0 +1,5 @@
+//! `irq`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("irq");

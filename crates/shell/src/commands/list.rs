@@ -1,0 +1,5 @@
+//! `list`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("list");

@@ -1,0 +1,5 @@
+//! `locks`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("locks");

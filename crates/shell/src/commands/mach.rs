@@ -1,0 +1,5 @@
+//! `mach`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("mach");

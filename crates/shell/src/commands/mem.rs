@@ -1,0 +1,5 @@
+//! `mem`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("mem");

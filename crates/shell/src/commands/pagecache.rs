@@ -1,0 +1,5 @@
+//! `pagecache`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("pagecache");

@@ -1,0 +1,5 @@
+//! `p`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("p");

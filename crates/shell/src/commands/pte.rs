@@ -1,0 +1,5 @@
+//! `pte`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("pte");

@@ -1,0 +1,5 @@
+//! `ptob`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("ptob");

@@ -1,0 +1,5 @@
+//! `ptov`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("ptov");

@@ -1,0 +1,5 @@
+//! `rd`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("rd");

@@ -1,0 +1,5 @@
+//! `repeat`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("repeat");

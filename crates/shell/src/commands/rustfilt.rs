@@ -1,0 +1,5 @@
+//! `rustfilt`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("rustfilt");

@@ -1,0 +1,5 @@
+//! `sbitmapq`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("sbitmapq");

@@ -1,0 +1,5 @@
+//! `sig`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("sig");

@@ -1,0 +1,5 @@
+//! `struct`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("struct");

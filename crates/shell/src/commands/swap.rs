@@ -1,0 +1,5 @@
+//! `swap`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("swap");

@@ -1,0 +1,5 @@
+//! `sym`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("sym");

@@ -1,0 +1,5 @@
+//! `task`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("task");

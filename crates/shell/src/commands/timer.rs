@@ -1,0 +1,5 @@
+//! `timer`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("timer");

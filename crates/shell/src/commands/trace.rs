@@ -1,0 +1,5 @@
+//! `trace`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("trace");

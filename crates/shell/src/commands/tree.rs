@@ -1,0 +1,5 @@
+//! `tree`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("tree");

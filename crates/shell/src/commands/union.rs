@@ -1,0 +1,5 @@
+//! `union`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("union");

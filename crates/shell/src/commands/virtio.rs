@@ -1,0 +1,5 @@
+//! `virtio`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("virtio");

@@ -1,0 +1,5 @@
+//! `vm`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("vm");

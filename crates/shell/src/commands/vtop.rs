@@ -1,0 +1,5 @@
+//! `vtop`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("vtop");

@@ -1,0 +1,5 @@
+//! `waitq`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("waitq");

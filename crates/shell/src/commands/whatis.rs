@@ -1,0 +1,5 @@
+//! `whatis`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("whatis");

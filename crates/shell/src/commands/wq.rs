@@ -1,0 +1,5 @@
+//! `wq`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("wq");

@@ -1,0 +1,5 @@
+//! `wr`.
+
+use crate::registry::Command;
+
+pub(crate) const COMMAND: Command = Command::later("wr");
