@@ -29,6 +29,7 @@ mod kernel;
 pub mod layout;
 pub mod list;
 pub mod lock;
+pub mod maple;
 pub mod memcg;
 pub mod memory;
 pub mod mm;
@@ -55,6 +56,7 @@ pub mod task;
 pub mod user;
 pub mod vfs;
 pub mod virtio;
+pub mod vma;
 pub mod vmstat;
 pub mod xarray;
 

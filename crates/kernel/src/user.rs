@@ -21,7 +21,12 @@ impl Kernel {
         if task.mm == 0 {
             return Err(Error::Unavailable(format!("{} has no user memory", task.comm)));
         }
-        let pgd = self.layout::<MmLayout>()?.pgd.read(self, task.mm)?;
+        self.user_space_of(task.mm)
+    }
+
+    /// The user memory of the `struct mm_struct` at `mm`.
+    pub fn user_space_of(&self, mm: u64) -> Result<UserSpace<'_>> {
+        let pgd = self.layout::<MmLayout>()?.pgd.read(self, mm)?;
         let root = self.space().translate(pgd)?;
         let kernel = self.space().tables();
         let tables =
