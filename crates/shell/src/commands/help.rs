@@ -52,8 +52,7 @@ fn render_command(out: &mut dyn Write, command: &Command) -> io::Result<()> {
     }
     writeln!(out)?;
     for option in command.options.iter().filter(|o| o.is_here()) {
-        let name = format!("-{} {}", option.letter, option.value.unwrap_or_default());
-        writeln!(out, "  {name:<12} {}", option.help)?;
+        writeln!(out, "  {:<12} {}", option.usage(), option.help)?;
     }
     if !command.details.is_empty() {
         writeln!(out, "\n{}", command.details)?;
