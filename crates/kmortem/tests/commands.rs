@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Done, kmortem};
+use kmortem_shell::registry::COMMANDS as COMMANDS_OF_HELP;
+use rayon::prelude::*;
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/hung-mutex-6.12.vmcore");
 
@@ -58,6 +60,12 @@ const COMMANDS: &[&str] = &[
     "help bt",
 ];
 
+/// What answers by doing something, or by saying nothing of a dump without any.
+const SILENT: &[&str] = &["alias ", "exit", "q", "!", "dev -D", "blk"];
+
+/// What has no rows.
+const TEXT_ONLY: &[&str] = &["help", "alias", "extend", "exit", "q"];
+
 fn run(commands: &[&str], json: bool) -> Done {
     let mut args = vec!["run", SAMPLE];
     for command in commands {
@@ -69,35 +77,95 @@ fn run(commands: &[&str], json: bool) -> Done {
     kmortem(args)
 }
 
-#[test]
-fn every_command_answers() {
-    for command in COMMANDS {
-        let done = run(&[command], false);
-        assert_eq!(done.code, 0, "{command}: {done:?}");
-        assert_eq!(done.stderr, "", "{command}");
-        assert!(!done.stdout.is_empty(), "{command}");
-    }
+/// Every example that a command's help shows, and `COMMANDS`.
+fn lines() -> Vec<String> {
+    let examples = COMMANDS_OF_HELP.iter().flat_map(|command| {
+        let line = |(words, _): &(&str, &str)| format!("{} {words}", command.name);
+        command.examples.iter().map(line).collect::<Vec<_>>()
+    });
+    let mut lines: Vec<String> = COMMANDS.iter().map(|line| (*line).to_owned()).collect();
+    lines.extend(examples.map(|line| line.trim_end().to_owned()));
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// Runs `check` on all lines at once, and tells of all that failed.
+fn check_all(lines: Vec<String>, check: impl Fn(&str) -> Result<(), String> + Sync) {
+    let failed: Vec<String> = lines.par_iter().filter_map(|line| check(line).err()).collect();
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), lines.len(), failed.join("\n"));
 }
 
 #[test]
-fn every_row_of_json_names_its_command() {
-    for command in COMMANDS.iter().filter(|c| !c.starts_with("help")) {
-        let done = run(&[command], true);
-        assert_eq!(done.code, 0, "{command}: {done:?}");
-        let mut words = command.split(' ');
-        let first = words.next();
-        let name = match first {
-            Some("foreach") => words.find(|w| ["bt", "files", "net", "ps"].contains(w)),
-            name => name,
-        };
+fn every_command_and_example_answers() {
+    check_all(lines(), |line| {
+        let done = run(&[line], false);
+        match done.code {
+            0 if !done.stdout.is_empty() || SILENT.iter().any(|s| line.starts_with(s)) => Ok(()),
+            _ => Err(format!("{line}: {done:?}")),
+        }
+    });
+}
+
+#[test]
+fn json_rows_name_their_command_and_hold_what_is_documented() {
+    let texts = |line: &str| TEXT_ONLY.iter().any(|text| line.split(' ').next() == Some(text));
+    check_all(lines().into_iter().filter(|line| !texts(line)).collect(), |line| {
+        let done = run(&[line], true);
+        if done.code != 0 {
+            return Err(format!("{line}: {done:?}"));
+        }
         let mut rows = 0;
-        for line in done.stdout.lines() {
-            let row: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!(row["command"].as_str(), name, "{command}");
+        for row in done.stdout.lines() {
+            let row: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(row).map_err(|e| format!("{line}: {e}: {row}"))?;
+            let name = row.get("command").and_then(|name| name.as_str());
+            let command = COMMANDS_OF_HELP.iter().find(|c| Some(c.name) == name);
+            let command = command.ok_or_else(|| format!("{line}: no command in {row:?}"))?;
+            if !line.split([' ', '|']).any(|word| word == command.name) && !has_alias(line) {
+                return Err(format!("{line}: answered by {}", command.name));
+            }
+            let documented =
+                |key: &str| command.rows.iter().any(|r| r.members.contains(&format!("`{key}`")));
+            let unknown: Vec<&String> =
+                row.keys().filter(|key| *key != "command" && !documented(key)).collect();
+            if !unknown.is_empty() {
+                return Err(format!("{line}: not documented: {unknown:?}"));
+            }
             rows += 1;
         }
-        assert!(rows > 0, "{command}");
+        let silent = SILENT.iter().any(|s| line.starts_with(s));
+        if rows > 0 || silent { Ok(()) } else { Err(format!("{line}: no rows")) }
+    });
+}
+
+/// Whether a line begins with another name of a command.
+fn has_alias(line: &str) -> bool {
+    let first = line.split(' ').next().unwrap_or("");
+    !COMMANDS_OF_HELP.iter().any(|command| command.name == first)
+}
+
+#[test]
+fn the_page_on_json_is_that_of_the_commands() {
+    let table: String = COMMANDS_OF_HELP
+        .iter()
+        .flat_map(|c| c.rows.iter().map(move |row| (c.name, row)))
+        .map(|(name, row)| {
+            let line = format!("{name} {}", row.options.replace(", ", "`, `"));
+            format!("| `{}` | {} | {} |\n", line.trim_end(), row.row, row.members)
+        })
+        .collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/run-json.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let head = "| command | a row is | members |\n|---|---|---|\n";
+    let (before, rest) = page.split_once(head).unwrap();
+    let (_, behind) = rest.split_once("\n\n").unwrap();
+    let wanted = format!("{before}{head}{table}\n{behind}");
+    if std::env::var_os("KMORTEM_UPDATE_DOCS").is_some() {
+        std::fs::write(path, &wanted).unwrap();
     }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page == wanted, "stale: KMORTEM_UPDATE_DOCS=1 cargo test --test commands writes it");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!   taken for that of another.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kmortem_lab::LabDump;
@@ -18,49 +18,102 @@ use crate::common::kmortem;
 /// Stands between the answers of one session.
 const MARK: &str = "=== end of answer ===";
 
-/// crash's answers to `commands`, of one session.
-pub(crate) fn of_crash(
-    crash: &Path,
-    vmlinux: &Path,
-    dump: &LabDump,
-    commands: &[&str],
-) -> Result<Vec<Vec<String>>, String> {
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let input = folder.path().join("commands");
-    let mark = format!("!echo '{MARK}'\n");
-    let script: String = commands.iter().map(|c| format!("{c}\n{mark}")).collect();
-    // A first mark, behind what crash says of the dump by itself.
-    let script = mark + &script;
-    std::fs::write(&input, script).map_err(|e| e.to_string())?;
-    let output = Command::new(crash)
-        .arg("-s")
-        .arg(vmlinux)
-        .args(&dump.files)
-        .stdin(Stdio::from(File::open(&input).map_err(|e| e.to_string())?))
-        .output()
-        .map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let end = format!("{MARK}\n");
-    let answers: Vec<&str> = text.split_terminator(&end).skip(1).collect();
-    if answers.len() != commands.len() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("crash answers {} of {}: {said}", answers.len(), commands.len()));
-    }
-    Ok(answers.iter().zip(commands).map(|(text, command)| comparable(command, text)).collect())
+/// crash's answers on one dump. They are kept beside the dump, and go with it:
+/// crash's start takes ten seconds.
+pub(crate) struct Crash<'a> {
+    pub program: &'a Path,
+    pub vmlinux: &'a Path,
+    pub dump: &'a LabDump,
 }
 
-/// kmortem's answer to `command`.
-pub(crate) fn of_kmortem(dump: &LabDump, command: &str) -> Result<Vec<String>, String> {
+impl Crash<'_> {
+    /// Its answers to `commands`; `None` where it dies of one.
+    pub(crate) fn answers(&self, commands: &[String]) -> Result<Vec<Option<Vec<String>>>, String> {
+        let folder = self.folder()?;
+        let file = |command: &str| folder.join(format!("{:016x}", hash(command)));
+        let mut new: Vec<&str> = commands.iter().map(String::as_str).collect();
+        new.retain(|command| !file(command).exists());
+        while !new.is_empty() {
+            let answers = self.session(&new)?;
+            for (command, text) in new.iter().zip(&answers) {
+                std::fs::write(file(command), text).map_err(|e| e.to_string())?;
+            }
+            let answered = answers.len();
+            if let Some(killer) = new.get(answered) {
+                std::fs::write(file(killer), DIED).map_err(|e| e.to_string())?;
+            }
+            new.drain(..(answered + 1).min(new.len()));
+        }
+        let read = |command: &String| {
+            let text = std::fs::read(file(command)).map_err(|e| e.to_string())?;
+            let text = String::from_utf8_lossy(&text);
+            Ok((text != DIED).then(|| comparable(command, &text)))
+        };
+        commands.iter().map(read).collect()
+    }
+
+    /// The answers of one session to `commands`, or to the first of them.
+    fn session(&self, commands: &[&str]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let input = folder.path().join("commands");
+        let mark = format!("!echo '{MARK}'\n");
+        let script: String = commands.iter().map(|c| format!("{c}\n{mark}")).collect();
+        // A first mark, behind what crash says of the dump by itself.
+        std::fs::write(&input, mark + &script).map_err(|e| e.to_string())?;
+        let output = Command::new(self.program)
+            .arg("-s")
+            .arg(self.vmlinux)
+            .args(&self.dump.files)
+            .current_dir(folder.path())
+            .stdin(Stdio::from(File::open(&input).map_err(|e| e.to_string())?))
+            .output()
+            .map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let parts: Vec<&str> = text.split(&format!("{MARK}\n")).collect();
+        // Behind the last mark stands what was being answered when it ended.
+        let [_, answers @ .., _] = &parts[..] else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("crash does not start: {said}"));
+        };
+        Ok(answers.iter().map(|text| (*text).to_owned()).collect())
+    }
+
+    /// Where its answers are kept: beside the dump, one folder per build of crash.
+    fn folder(&self) -> Result<PathBuf, String> {
+        let beside = self.dump.files.first().and_then(|file| file.parent());
+        let size = std::fs::metadata(self.program).map_err(|e| e.to_string())?.len();
+        let folder = beside.ok_or("a dump without a folder")?.join(format!("crash-{size:x}"));
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+        Ok(folder)
+    }
+}
+
+/// In place of the answer of which crash died.
+const DIED: &str = "\0died\n";
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// kmortem's answer to `command`. What it says elsewhere, and how it ends, are
+/// lines of the answer too: they have to be explained like any other.
+pub(crate) fn of_kmortem(dump: &LabDump, command: &str) -> Vec<String> {
     let mut args = vec!["run".into(), "-c".into(), command.into()];
     args.extend(dump.files.iter().map(|file| file.clone().into_os_string()));
     let done = kmortem(args);
-    if done.code != 0 || !done.stderr.is_empty() {
-        return Err(format!("{command}: exit code {}: {}", done.code, done.stderr));
+    let mut lines = comparable(command, &done.stdout);
+    if is_bt(command)
+        && let Err(why) = frames_count_up(&done.stdout)
+    {
+        lines.push(why);
     }
-    if is_bt(command) {
-        frames_count_up(&done.stdout).map_err(|why| format!("{command}: {why}"))?;
+    lines.extend(done.stderr.lines().map(|line| format!("stderr: {line}")));
+    if done.code != 0 {
+        lines.push(format!("exit code {}", done.code));
     }
-    Ok(comparable(command, &done.stdout))
+    lines
 }
 
 fn is_bt(command: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What two answers do not have in common, as hunks of lines.
 
-use std::collections::VecDeque;
+use similar::{ChangeTag, TextDiff};
 
 /// A place where two answers differ.
 #[derive(Debug)]
@@ -11,9 +11,17 @@ pub(crate) struct Hunk {
     pub crash: Vec<String>,
     /// Lines that only kmortem has.
     pub kmortem: Vec<String>,
+    /// By how many seconds crash's uptime is ahead of the timekeeper's on this
+    /// dump, with the right length of a tick and with 1 ms.
+    pub ahead_s: [i64; 2],
 }
 
 impl Hunk {
+    fn behind(before: &str) -> Hunk {
+        let (crash, kmortem) = (Vec::new(), Vec::new());
+        Hunk { before: before.to_owned(), crash, kmortem, ahead_s: [0; 2] }
+    }
+
     /// How many lines differ, none if all are explained.
     pub(crate) fn lines(&self) -> usize {
         self.crash.len().max(self.kmortem.len())
@@ -31,53 +39,21 @@ impl Hunk {
     }
 }
 
-/// The hunks of a longest common subsequence.
+/// The hunks between two answers (Myers' diff).
 pub(crate) fn hunks(crash: &[String], kmortem: &[String]) -> Vec<Hunk> {
-    // longest[i][j]: of crash[i..] and kmortem[j..].
-    let width = kmortem.len() + 1;
-    let mut longest = vec![0u32; (crash.len() + 1) * width];
-    for i in (0..crash.len()).rev() {
-        for j in (0..kmortem.len()).rev() {
-            longest[i * width + j] = match crash[i] == kmortem[j] {
-                true => longest[(i + 1) * width + j + 1] + 1,
-                false => longest[(i + 1) * width + j].max(longest[i * width + j + 1]),
-            };
+    let theirs: Vec<&str> = crash.iter().map(String::as_str).collect();
+    let ours: Vec<&str> = kmortem.iter().map(String::as_str).collect();
+    let diff = TextDiff::from_slices(&theirs, &ours);
+    let mut hunks = vec![Hunk::behind("")];
+    for change in diff.iter_all_changes() {
+        let Some(hunk) = hunks.last_mut() else { break };
+        match change.tag() {
+            ChangeTag::Delete => hunk.crash.push(change.value().to_owned()),
+            ChangeTag::Insert => hunk.kmortem.push(change.value().to_owned()),
+            ChangeTag::Equal if hunk.lines() > 0 => hunks.push(Hunk::behind(change.value())),
+            ChangeTag::Equal => change.value().clone_into(&mut hunk.before),
         }
     }
-    let mut crash: VecDeque<&String> = crash.iter().collect();
-    let mut kmortem: VecDeque<&String> = kmortem.iter().collect();
-    let rows = crash.len();
-    let mut hunks = Vec::new();
-    let mut hunk = Hunk { before: String::new(), crash: Vec::new(), kmortem: Vec::new() };
-    loop {
-        match (crash.front(), kmortem.front()) {
-            (Some(theirs), Some(ours)) if theirs == ours => {
-                let next = Hunk { before: (*ours).clone(), crash: Vec::new(), kmortem: Vec::new() };
-                hunks.push(std::mem::replace(&mut hunk, next));
-                crash.pop_front();
-                kmortem.pop_front();
-            }
-            (Some(theirs), ours) => {
-                let at = (rows - crash.len()) * width + (width - 1 - kmortem.len());
-                match ours {
-                    Some(ours) if longest[at + 1] > longest[at + width] => {
-                        hunk.kmortem.push((*ours).clone());
-                        kmortem.pop_front();
-                    }
-                    _ => {
-                        hunk.crash.push((*theirs).clone());
-                        crash.pop_front();
-                    }
-                }
-            }
-            (None, Some(ours)) => {
-                hunk.kmortem.push((*ours).clone());
-                kmortem.pop_front();
-            }
-            (None, None) => break,
-        }
-    }
-    hunks.push(hunk);
     hunks.retain(|hunk| hunk.lines() > 0);
     hunks
 }

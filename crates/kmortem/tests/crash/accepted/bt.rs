@@ -1,0 +1,124 @@
+//! Stacks.
+
+use super::{Accepted, hex};
+use crate::diff::Hunk;
+
+pub(super) const ROWS: &[Accepted] = &[
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: registers,
+        documented: "at the registers that the dump has of that CPU",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: |hunk| hunk.take_pairs(one_word_below),
+        documented: "the address of the word that holds its return address, 8 below",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: |hunk| hunk.take_pairs(module_init),
+        documented: "a module's init function is `_MODULE_INIT_TEXT_START_name`",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: |hunk| hunk.take_pairs(same_place_other_name),
+        documented: "of names that share an address, another one now and then",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: callers_behind_irq_stack,
+        documented: "5.10: a bogus exception frame at the end of the IRQ stack, callers lost",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: caller_of_panic,
+        documented: "the caller of `panic` is missing",
+    },
+    Accepted {
+        commands: &["bt*", "foreach*bt*"],
+        explain: interrupted_twice,
+        documented: "a function that an NMI or exception interrupted stands twice",
+    },
+];
+
+/// `[sp] function at pc [module]`
+#[derive(PartialEq)]
+struct Frame<'a> {
+    sp: u64,
+    function: &'a str,
+    pc: u64,
+}
+
+fn frame(line: &str) -> Option<Frame<'_>> {
+    let (sp, rest) = line.strip_prefix('[')?.split_once("] ")?;
+    let (function, rest) = rest.split_once(" at ")?;
+    let pc = rest.split(' ').next()?;
+    Some(Frame { sp: hex(sp)?, function, pc: hex(pc)? })
+}
+
+/// A block of registers: function and address of `[exception RIP: f+1]`.
+fn exception(block: &str) -> Option<(&str, u64)> {
+    let mut lines = block.lines();
+    let place = lines.next()?.trim_start().strip_prefix("[exception RIP: ")?;
+    let rip = lines.next()?.trim_start().strip_prefix("RIP: ")?;
+    Some((place.split(['+', ']']).next()?, hex(rip.split(' ').next()?)?))
+}
+
+/// Registers where crash has a frame of the same function, or none at all; and
+/// the frames from there to the one that it begins with.
+fn registers(hunk: &mut Hunk) {
+    let crash = &mut hunk.crash;
+    let first = hunk.before.starts_with("PID: ");
+    hunk.kmortem.retain(|ours| {
+        let Some((function, rip)) = exception(ours) else { return !first || frame(ours).is_none() };
+        crash.retain(|line| frame(line).is_none_or(|f| f.function != function && f.pc != rip));
+        false
+    });
+}
+
+fn one_word_below(crash: &str, kmortem: &str) -> bool {
+    let (Some(theirs), Some(ours)) = (frame(crash), frame(kmortem)) else { return false };
+    theirs.sp == ours.sp + 8 && theirs.pc == ours.pc && theirs.function == ours.function
+}
+
+fn module_init(crash: &str, kmortem: &str) -> bool {
+    crash.contains(" _MODULE_INIT_TEXT_START_") && same_place_other_name(crash, kmortem)
+}
+
+fn same_place_other_name(crash: &str, kmortem: &str) -> bool {
+    let (Some(theirs), Some(ours)) = (frame(crash), frame(kmortem)) else { return false };
+    theirs.sp == ours.sp && theirs.pc == ours.pc
+}
+
+/// Frames that only kmortem has, directly behind the stack's mark, where crash
+/// has none, or registers that it doubts itself.
+fn callers_behind_irq_stack(hunk: &mut Hunk) {
+    if !hunk.before.starts_with("--- <IRQ stack>") {
+        return;
+    }
+    if hunk.crash.iter().any(|line| line.starts_with("WARNING: possibly bogus exception frame")) {
+        hunk.crash.retain(|line| exception(line).is_none() && !line.starts_with("WARNING: "));
+    }
+    if hunk.crash.is_empty() {
+        hunk.kmortem.retain(|line| frame(line).is_none());
+    }
+}
+
+fn caller_of_panic(hunk: &mut Hunk) {
+    if frame(&hunk.before).is_some_and(|f| f.function == "panic") && hunk.crash.is_empty() {
+        hunk.kmortem.retain(|line| frame(line).is_none_or(|f| !f.function.ends_with(".cold")));
+    }
+}
+
+/// A frame only crash has, of what the registers or the stack's mark before
+/// it say.
+fn interrupted_twice(hunk: &mut Hunk) {
+    let rip = exception(&hunk.before).map(|(_, rip)| rip);
+    let mark = hunk.before.ends_with(" exception stack> ---");
+    if let [line] = &hunk.crash[..]
+        && let Some(frame) = frame(line)
+        && (mark || rip == Some(frame.pc))
+    {
+        hunk.crash.clear();
+    }
+}

@@ -1,0 +1,49 @@
+//! Memory of tasks.
+
+use super::{Accepted, words_differ};
+
+pub(super) const ROWS: &[Accepted] = &[
+    Accepted {
+        commands: &["ps*"],
+        explain: |hunk| hunk.take_pairs(memory_without_holes),
+        documented: "%MEM of the pages that nodes span, holes too",
+    },
+    Accepted {
+        commands: &["ps*"],
+        explain: |hunk| hunk.take_pairs(less_memory),
+        documented: "RSS leaves out what the process counts below zero",
+    },
+];
+
+/// Both lines of `ps` alike, but for numbers at whose column and difference
+/// (crash's less kmortem's) `differ` holds.
+fn columns_differ(crash: &str, kmortem: &str, differ: impl Fn(usize, f64) -> bool) -> bool {
+    // The mark of a running task is a word of its own.
+    let marked = usize::from(crash.starts_with('>'));
+    words_differ(crash, kmortem, |i, theirs, ours| {
+        let (Ok(theirs), Ok(ours)) = (theirs.parse::<f64>(), ours.parse::<f64>()) else {
+            return false;
+        };
+        differ(i.wrapping_sub(marked), theirs - ours)
+    })
+}
+
+const PERCENT: usize = 5;
+
+const RSS: usize = 7;
+
+fn memory_without_holes(crash: &str, kmortem: &str) -> bool {
+    columns_differ(crash, kmortem, |column, more| column == PERCENT && (-0.11..0.0).contains(&more))
+}
+
+fn less_memory(crash: &str, kmortem: &str) -> bool {
+    let rss =
+        |line: &str| line.trim_start_matches('>').split_whitespace().nth(RSS).map(str::to_owned);
+    let differs = rss(crash) != rss(kmortem);
+    differs
+        && columns_differ(crash, kmortem, |column, more| match column {
+            PERCENT => more.abs() < 0.2,
+            RSS => (0.0..=64.0 * 4.0).contains(&more),
+            _ => false,
+        })
+}
