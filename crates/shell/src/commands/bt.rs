@@ -52,7 +52,7 @@ was not found by the kernel's own unwind rules says so at the end of its line.",
     examples: &[
         ("", "the task that crashed"),
         ("-a", "what each CPU was doing"),
-        ("1 ffff888005c44180", "two tasks, by PID and by address"),
+        ("1 2", "two tasks"),
         ("-s -x 1", "with offsets, in hexadecimal"),
     ],
     takes_all: false,

@@ -32,7 +32,7 @@ has the requests themselves, with their age.",
     rows: &[Rows {
         options: "-d",
         row: "a disk",
-        members: "`addr` `name` `major` `minor` `queue` `sectors` `driver` `in_flight` `completed` `requests` `partitions`",
+        members: "`addr` `name` `major` `minor` `queue` `sectors` `driver` `in_flight` `completed` `requests` `operations` `scheduler` `virtqueues` `partitions`",
     }],
     each: None,
     run,

@@ -32,7 +32,7 @@ pub(crate) const COMMAND: Command = Command {
     rows: &[Rows {
         options: "",
         row: "a task",
-        members: "as `set`, and `files`: `root` `cwd` `list` (`fd` `file` `dentry` `inode` `kind` `path` `deleted` `flags` `position` ...)",
+        members: "as `set`, `unreadable`, and `files`: `root` `cwd` `list` (`fd` `file` `dentry` `inode` `kind` `path` `deleted` `flags` `position` ...)",
     }],
     each: Some(show),
     run,

@@ -27,7 +27,7 @@ first three kinds and narrows it by the last:
     examples: &[
         ("bt", "the stacks of all tasks"),
         ("UN bt", "the stacks of all that wait uninterruptibly"),
-        ("bash bt -s", "the stacks of all tasks named bash"),
+        ("kthreadd bt -s", "the stacks of all tasks named kthreadd"),
         ("active ps", "what the CPUs were running"),
     ],
     takes_all: true,

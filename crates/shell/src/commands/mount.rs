@@ -26,14 +26,14 @@ Without -n: what the first process sees. A word shows only the mount whose
 `struct mount`, superblock, device or directory it is.",
     examples: &[
         ("", "what the first process sees"),
-        ("-n 1234", "what PID 1234 sees"),
+        ("-n 1", "what PID 1 sees"),
         ("/srv", "what is mounted there"),
     ],
     takes_all: false,
     rows: &[Rows {
         options: "",
         row: "a mount",
-        members: "`addr` `super_block` `id` `fs_type` `device` `dev` `path` `options`",
+        members: "`addr` `vfsmount` `super_block` `id` `fs_type` `device` `dev` `path` `options`",
     }],
     each: None,
     run,

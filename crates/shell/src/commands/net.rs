@@ -33,20 +33,20 @@ Without options: the interfaces of the first network namespace. JSON has those
 of all namespaces, with state, queues and drops.",
     examples: &[
         ("", "interfaces and their addresses"),
-        ("-s 1234", "the sockets of PID 1234"),
-        ("-n 1234", "the interfaces in PID 1234's namespace"),
+        ("-s 1", "the sockets of PID 1"),
+        ("-n 1", "the interfaces in the namespace of PID 1"),
     ],
     takes_all: false,
     rows: &[
         Rows {
             options: "",
             row: "an interface, of any namespace",
-            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped`",
+            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped` `namespace_inode` `operations` `virtqueues`",
         },
         Rows {
             options: "-s",
             row: "a task",
-            members: "as `set`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
+            members: "as `set`, `unreadable`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
         },
     ],
     each: Some(show),

@@ -33,7 +33,7 @@ fair. Tasks of the fair queue stand in the order in which they would run.",
     rows: &[Rows {
         options: "",
         row: "a CPU",
-        members: "`cpu` `addr` `current` `idle` `clock_ns` `nr_running` `deadline` `realtime` `fair` ...",
+        members: "`cpu` `addr` `current` `idle` `clock_ns` `nr_running` `deadline` `realtime` `fair` `nr_switches` `nr_iowait` `rt_array` `fair_tree`",
     }],
     each: None,
     run,

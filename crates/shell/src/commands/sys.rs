@@ -30,7 +30,7 @@ OFFLINE counts the CPUs that a panic stopped, too.",
         Rows {
             options: "",
             row: "the machine (one row)",
-            members: "`release` `version` `machine` `nodename` `command_line` `taints` `cpus` `platform` `panic` `panic_cpu` `crashed` `clock` `dump_files` `partial` `incomplete` `tasks` `memory_bytes` `cpu_khz`",
+            members: "`release` `version` `machine` `nodename` `domainname` `command_line` `taints` `cpus` `platform` `panic` `panic_cpu` `crashed` `clock` `dump_files` `partial` `incomplete` `tasks` `memory_bytes` `cpu_khz`",
         },
         Rows { options: "-t", row: "the taints (one row)", members: "`mask` `letters` `list`" },
     ],
