@@ -23,6 +23,8 @@ pub mod registry;
 pub mod session;
 pub mod settings;
 mod target;
+#[allow(dead_code, unused_imports)]
+mod value;
 
 pub use error::{CommandError, Outcome};
 pub use output::Output;

@@ -1,0 +1,227 @@
+//! Values in gdb's shape, as crash shows them: members on lines of their own, numbers of an array
+//! on one line, at most [`super::MOST_ELEMENTS`] elements.
+
+use std::io::{self, Write};
+
+use super::data::{Member, Value, signed_value};
+use super::style::{Format, Style};
+use super::text;
+use crate::settings::Radix;
+
+/// Writes `value`. `depth` is how many structs and arrays it stands in; the line it starts on has
+/// been indented already.
+pub(crate) fn render(
+    out: &mut dyn Write,
+    value: &Value,
+    depth: usize,
+    style: Style,
+) -> io::Result<()> {
+    match value {
+        Value::Record(members) if members.is_empty() => write!(out, "{{<No data fields>}}"),
+        Value::Record(members) => {
+            writeln!(out, "{{")?;
+            for (i, member) in members.iter().enumerate() {
+                render_member(out, member, depth, style)?;
+                writeln!(out, "{}", if i + 1 < members.len() { "," } else { "" })?;
+            }
+            write!(out, "{:1$}}}", "", 2 * depth)
+        }
+        Value::Array { elements, len } => {
+            write!(out, "{{")?;
+            for (i, element) in elements.iter().enumerate() {
+                if i > 0 {
+                    write!(out, ", ")?;
+                }
+                render(out, element, depth + 1, style)?;
+            }
+            let more = (elements.len() as u64) < *len;
+            write!(out, "{}}}", if more { "..." } else { "" })
+        }
+        Value::Text(characters) => match style.format {
+            None | Some(Format::Text) => write!(out, "{}", text::string(characters)),
+            Some(_) => {
+                let element = |byte: &u8| Value::Character { bits: *byte, signed: false };
+                let elements = characters.bytes.iter().map(element).collect();
+                let array = Value::Array { elements, len: characters.len };
+                render(out, &array, depth, style)
+            }
+        },
+        scalar => write!(out, "{}", scalar_text(scalar, style)),
+    }
+}
+
+/// `name = value` at the indentation of a struct's member.
+pub(crate) fn render_member(
+    out: &mut dyn Write,
+    member: &Member,
+    depth: usize,
+    style: Style,
+) -> io::Result<()> {
+    write!(out, "{:1$}", "", 2 * depth + 2)?;
+    if !member.name.is_empty() {
+        write!(out, "{} = ", member.name)?;
+    }
+    render(out, &member.value, depth + 1, style)
+}
+
+fn scalar_text(value: &Value, style: Style) -> String {
+    // `p/s` means text for bytes and nothing for what is no text.
+    let format = style.format.filter(|format| *format != Format::Text);
+    // With /a integers came as pointers.
+    let format = format.filter(|format| *format != Format::Address);
+    let hex = style.radix == Radix::Hex;
+    match value {
+        Value::Integer { bits, size, signed } => match (format, hex) {
+            (Some(format), _) => formatted(*bits, *size, *signed, format),
+            (None, true) => format!("{bits:#x}"),
+            (None, false) if *signed => signed_value(*bits, *size).to_string(),
+            (None, false) => bits.to_string(),
+        },
+        Value::Character { bits, signed } => match (format, hex) {
+            (Some(format), _) => formatted(u128::from(*bits), 1, *signed, format),
+            (None, true) => format!("{bits:#x}"),
+            (None, false) => with_character(*bits, *signed),
+        },
+        Value::Bool(bits) => match (format, hex, bits) {
+            (Some(format), ..) => formatted(u128::from(*bits), 1, false, format),
+            (None, true, _) => format!("{bits:#x}"),
+            (None, false, 0) => "false".to_owned(),
+            (None, false, 1) => "true".to_owned(),
+            (None, false, bits) => bits.to_string(),
+        },
+        Value::Enum { bits, size, text } => match (format, text) {
+            (Some(format), _) => formatted(u128::from(*bits), *size, false, format),
+            (None, Some(text)) => text.clone(),
+            (None, None) => signed_value(u128::from(*bits), *size).to_string(),
+        },
+        Value::Pointer { addr, symbol, text } => match format {
+            Some(format) => formatted(u128::from(*addr), 8, false, format),
+            None => {
+                let mut out = format!("{addr:#x}");
+                if let Some(symbol) = symbol {
+                    out.push_str(&format!(" <{symbol}>"));
+                }
+                match text {
+                    Some(Ok(text)) => out.push_str(&format!(" {}", text::string(text))),
+                    Some(Err(why)) => out.push_str(&format!(" <unreadable: {why}>")),
+                    None => {}
+                }
+                out
+            }
+        },
+        Value::Function { addr, ty, symbol } => match symbol {
+            Some(symbol) => format!("{{{ty}}} {addr:#x} <{symbol}>"),
+            None => format!("{{{ty}}} {addr:#x}"),
+        },
+        Value::Float(number) => float(*number),
+        Value::Unreadable(why) => format!("<unreadable: {why}>"),
+        Value::Record(_) | Value::Array { .. } | Value::Text(_) => String::new(),
+    }
+}
+
+fn with_character(bits: u8, signed: bool) -> String {
+    let character = text::character(bits);
+    match signed {
+        true => format!("{} {character}", bits as i8),
+        false => format!("{bits} {character}"),
+    }
+}
+
+fn formatted(bits: u128, size: u64, signed: bool, format: Format) -> String {
+    match format {
+        Format::Hex => format!("{bits:#x}"),
+        Format::Decimal => signed_value(bits, size).to_string(),
+        Format::Unsigned => bits.to_string(),
+        Format::Octal if bits == 0 => "0".to_owned(),
+        Format::Octal => format!("0{bits:o}"),
+        Format::Binary => format!("{bits:b}"),
+        Format::Padded => format!("0x{bits:0width$x}", width = size as usize * 2),
+        Format::Character => with_character(bits as u8, signed),
+        Format::Address => format!("{bits:#x}"),
+        Format::Text => bits.to_string(),
+    }
+}
+
+/// As C's `%.17g` at its shortest.
+fn float(number: f64) -> String {
+    let magnitude = number.abs();
+    match magnitude {
+        m if number.is_nan() || m.is_infinite() => format!("{number}").to_lowercase(),
+        m if m != 0.0 && !(1e-5..1e17).contains(&m) => {
+            let text = format!("{number:e}");
+            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        _ => format!("{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::Text;
+    use super::*;
+
+    fn int(bits: u128) -> Value {
+        Value::Integer { bits, size: 4, signed: true }
+    }
+
+    fn member(name: &str, value: Value) -> Member {
+        Member { name: name.into(), value }
+    }
+
+    fn rendered(value: &Value, style: Style) -> String {
+        let mut out = Vec::new();
+        render(&mut out, value, 0, style).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn sample() -> Value {
+        let inner = || Value::Record(vec![member("x", int(1)), member("y", int(0xffff_ffff))]);
+        let mac = Text { bytes: vec![0x52, 0x54, 0, 1, 0, 0], len: 6, plain: false };
+        Value::Record(vec![
+            member("count", int(3)),
+            member("", Value::Record(vec![member("first", inner()), member("none", int(0))])),
+            member("pairs", Value::Array { elements: vec![inner(), inner()], len: 2 }),
+            member("numbers", Value::Array { elements: vec![int(1), int(2)], len: 300 }),
+            member("mac", Value::Text(mac)),
+            member("next", Value::Pointer { addr: 16, symbol: Some("a+8".into()), text: None }),
+            member("on", Value::Bool(1)),
+            member("byte", Value::Character { bits: 0x41, signed: false }),
+            member("state", Value::Enum { bits: 1, size: 4, text: Some("RUN".into()) }),
+            member("empty", Value::Record(Vec::new())),
+            member("gone", Value::Unreadable("filtered".into())),
+        ])
+    }
+
+    #[test]
+    fn structs_are_written_as_gdb_writes_them() {
+        insta::assert_snapshot!(rendered(&sample(), Style::default()));
+    }
+
+    #[test]
+    fn in_hexadecimal_only_names_stay() {
+        insta::assert_snapshot!(rendered(&sample(), Style { radix: Radix::Hex, format: None }));
+    }
+
+    #[test]
+    fn letters_choose_the_format() {
+        let with = |letter, bits| {
+            let style = Style { format: Format::new(letter), ..Style::default() };
+            rendered(&int(bits), style)
+        };
+        let all = [('x', 255), ('t', 10), ('o', 8), ('c', 65), ('z', 5), ('d', 0xffff_ffff)];
+        let all = all.map(|(letter, bits)| with(letter, bits));
+        assert_eq!(all, ["0xff", "1010", "010", "65 'A'", "0x00000005", "-1"]);
+        assert_eq!(with('u', 0xffff_ffff), "4294967295");
+    }
+
+    #[test]
+    fn floats_are_as_short_as_they_can_be() {
+        let all = [1.5, 3.0, 1e20, 1e-7, -0.25].map(float);
+        assert_eq!(all, ["1.5", "3", "1e+20", "1e-07", "-0.25"]);
+    }
+}

@@ -1,0 +1,86 @@
+//! Characters and strings as gdb writes them in the C locale: what is not ASCII is octal.
+
+use super::data::Text;
+
+/// `'a'`, `'\000'`, `'\''`.
+pub(crate) fn character(byte: u8) -> String {
+    let mut text = String::from("'");
+    escape(&mut text, byte, '\'', false);
+    text.push('\'');
+    text
+}
+
+/// `"swapper/0\000\000"`: a NUL at the very end is C's own and left out; `...` behind it where
+/// there is more.
+pub(crate) fn string(text: &Text) -> String {
+    let whole = text.bytes.len() as u64 == text.len;
+    let bytes = match text.bytes.as_slice() {
+        [rest @ .., 0] if whole => rest,
+        bytes => bytes,
+    };
+    let mut out = String::from("\"");
+    let mut number = false;
+    for byte in bytes {
+        number = escape(&mut out, *byte, '"', number);
+    }
+    out.push('"');
+    if !whole {
+        out.push_str("...");
+    }
+    out
+}
+
+/// Adds one character. A digit behind a number (`after_number`) would read as part of it, and is
+/// written as a number, too. Returns whether a number was written.
+fn escape(out: &mut String, byte: u8, quote: char, after_number: bool) -> bool {
+    let short = match byte {
+        7 => 'a',
+        8 => 'b',
+        9 => 't',
+        10 => 'n',
+        11 => 'v',
+        12 => 'f',
+        13 => 'r',
+        b'\\' => '\\',
+        byte if char::from(byte) == quote => quote,
+        b' '..=b'~' if !(after_number && byte.is_ascii_digit()) => {
+            out.push(char::from(byte));
+            return false;
+        }
+        byte => {
+            out.push_str(&format!("\\{byte:03o}"));
+            return true;
+        }
+    };
+    out.push('\\');
+    out.push(short);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8], len: u64) -> String {
+        string(&Text { bytes: bytes.to_vec(), len, plain: true })
+    }
+
+    #[test]
+    fn strings_keep_all_but_the_last_nul() {
+        assert_eq!(text(b"sh\0\0", 4), r#""sh\000""#);
+        assert_eq!(text(b"\0", 1), r#""""#);
+        assert_eq!(text(b"ab", 200), r#""ab"..."#);
+        assert_eq!(text(b"a\"b\\\n\t'\xe9", 8), r#""a\"b\\\n\t'\351""#);
+    }
+
+    #[test]
+    fn a_digit_behind_a_number_is_a_number() {
+        assert_eq!(text(b"\x0112a", 4), r#""\001\061\062a""#);
+    }
+
+    #[test]
+    fn characters_have_their_own_quote() {
+        let all = [0, b's', b'\'', b'"', 0xff].map(character);
+        assert_eq!(all, [r"'\000'", "'s'", r"'\''", "'\"'", r"'\377'"]);
+    }
+}
