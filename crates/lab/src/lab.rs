@@ -245,8 +245,9 @@ impl Lab {
         let mut parts: Vec<Vec<u8>> =
             vec![LAB_VERSION.into(), boot_settings(boot).into(), scenario.guest.clone().into()];
         parts.extend(kernel.record.packages.iter().map(|package| package.sha256.clone().into()));
-        for name in ["guest/init", "guest/sessiond.c"] {
-            let path = self.matrix.folder.join(name);
+        let programs = ["init", "sessiond.c"].into_iter().chain(scenario.program.as_deref());
+        for name in programs {
+            let path = self.matrix.folder.join("guest").join(name);
             parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
         }
         parts.extend(module::source(&self.matrix.folder)?.into_iter().map(|(_, text)| text));
@@ -258,7 +259,10 @@ impl Lab {
         let spec = self.matrix.kernel(&boot.kernel)?;
         let scenario = self.matrix.scenario(&boot.scenario)?;
         let crasher = module::build(&self.cache, &self.matrix.folder, spec, kernel)?;
-        let sessiond = initramfs::build_sessiond(&self.cache, &self.matrix.folder)?;
+        let mut programs = Vec::new();
+        for source in [Some("sessiond.c"), scenario.program.as_deref()].into_iter().flatten() {
+            programs.push(initramfs::build_program(&self.cache, &self.matrix.folder, source)?);
+        }
         let _slot = self.cache.slot(self.jobs)?;
         let mut attempt = 1;
         loop {
@@ -268,7 +272,7 @@ impl Lab {
                 &self.matrix.folder,
                 kernel,
                 &crasher,
-                &sessiond,
+                &programs,
                 &scenario.guest,
             )?;
             fs::write(&archive, bytes).map_err(LabError::io("write", &archive))?;

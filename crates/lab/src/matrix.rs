@@ -75,6 +75,8 @@ pub struct Scenario {
     /// Kernels it is meant for; all when empty.
     #[serde(default)]
     pub kernels: Vec<String>,
+    /// Program of lab/guest that is in this guest only, e.g. `busyd.c`.
+    pub(crate) program: Option<String>,
     /// What the guest's shell does.
     pub(crate) guest: String,
     /// The answer.

@@ -1,5 +1,6 @@
-//! The guest's file system: busybox, lab/guest/init, sessiond, a few modules of
-//! the kernel in the order of their dependencies, the crasher, the scenario.
+//! The guest's file system: busybox, lab/guest/init, sessiond and what else the
+//! scenario runs, a few modules of the kernel in the order of their
+//! dependencies, the crasher, the scenario.
 
 use std::collections::HashSet;
 use std::fs;
@@ -33,12 +34,15 @@ const MODULES: &[&str] = &[
 const FOLDERS: &[&str] =
     &["bin", "dev", "lib", "lib/modules", "mnt", "proc", "root", "srv", "sys", "tmp", "etc"];
 
+/// A program of lab/guest: its name, and the file it is compiled to.
+pub(crate) type Program = (String, PathBuf);
+
 /// Packs the initramfs of one boot.
 pub(crate) fn build(
     folder: &Path,
     kernel: &Kernel,
     crasher: &Crasher,
-    sessiond: &Path,
+    programs: &[Program],
     scenario: &str,
 ) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).map_err(LabError::io("read", path));
@@ -50,9 +54,13 @@ pub(crate) fn build(
     cpio.file("init", &read(&folder.join("guest/init"))?);
     cpio.file("scenario", scenario.as_bytes());
     cpio.file("bin/busybox", &read(&busybox()?)?);
-    let sessiond = read(sessiond)?;
-    cpio.file("bin/sessiond", &sessiond);
-    cpio.file("bin/memhog", &sessiond);
+    for (name, path) in programs {
+        let bytes = read(path)?;
+        cpio.file(&format!("bin/{name}"), &bytes);
+        if name == "sessiond" {
+            cpio.file("bin/memhog", &bytes);
+        }
+    }
     cpio.file("lib/crasher.ko", &read(&crasher.stripped)?);
     let mut order = String::new();
     for path in load_order(kernel)? {
@@ -82,15 +90,16 @@ fn busybox() -> Result<PathBuf> {
     })
 }
 
-/// Compiles lab/guest/sessiond.c, or finds it compiled.
-pub(crate) fn build_sessiond(cache: &Cache, folder: &Path) -> Result<PathBuf> {
-    let source = folder.join("guest/sessiond.c");
+/// Compiles a file of lab/guest, or finds it compiled.
+pub(crate) fn build_program(cache: &Cache, folder: &Path, source: &str) -> Result<Program> {
+    let name = source.trim_end_matches(".c").to_owned();
+    let source = folder.join("guest").join(source);
     let text = fs::read(&source).map_err(LabError::io("read", &source))?;
-    let place = cache.path("modules").join(format!("sessiond-{}", cache::key([text.as_slice()])));
-    let _lock = cache.lock("sessiond")?;
+    let place = cache.path("modules").join(format!("{name}-{}", cache::key([text.as_slice()])));
+    let _lock = cache.lock(&name)?;
     if !place.is_file() {
         let scratch = cache.scratch()?;
-        let built = scratch.path().join("sessiond");
+        let built = scratch.path().join(&name);
         host::run(
             Command::new("gcc-12")
                 .args(["-static", "-Os", "-s", "-pthread", "-o"])
@@ -99,7 +108,7 @@ pub(crate) fn build_sessiond(cache: &Cache, folder: &Path) -> Result<PathBuf> {
         )?;
         publish(&built, &place)?;
     }
-    Ok(place)
+    Ok((name, place))
 }
 
 /// Paths of the modules to load, each after those it depends on.
