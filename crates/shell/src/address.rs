@@ -2,11 +2,13 @@
 //!
 //! crash(8) reads an address as hexadecimal with or without `0x`, or as a
 //! symbol, also with an offset (`jiffies_64+8`), and a per-CPU symbol with the
-//! CPU behind a colon (`runqueues:1`). A count is decimal unless it begins
+//! CPU behind a colon (`runqueues:1`), or as an expression in
+//! parentheses (see [`crate::arithmetic`]). A count is decimal unless it begins
 //! with `0x`.
 
 use kmortem_kernel::Kernel;
 
+use crate::arithmetic;
 use crate::error::CommandError;
 
 /// The address that `word` means.
@@ -18,6 +20,10 @@ pub(crate) fn address(
     let failed = |what: String| CommandError::Failed { command, what };
     if let Some(number) = hex(word) {
         return Ok(number);
+    }
+    if word.starts_with('(') {
+        let value = arithmetic::evaluate(word, &|name| symbol(kernel, name));
+        return value.map_err(|why| failed(format!("{word} has no value: {why}")));
     }
     let (base, offset) = offset_of(word);
     let (name, cpu) = match base.split_once(':') {
@@ -36,6 +42,34 @@ pub(crate) fn address(
         }
     };
     Ok(start.wrapping_add(offset.unwrap_or(0)))
+}
+
+/// The value of a symbol, per-CPU ones with their CPU (`runqueues:1`), for
+/// [`arithmetic::evaluate`].
+pub(crate) fn symbol(kernel: &Kernel, name: &str) -> Option<u64> {
+    match name.split_once(':') {
+        Some((name, cpu)) => kernel.per_cpu(name, cpu.parse().ok()?).ok(),
+        None => kernel.symbol_anywhere(name).ok(),
+    }
+}
+
+/// Words of a command line with those between parentheses made one again:
+/// `(a`, `+`, `b)` is the one expression `(a + b)`.
+pub(crate) fn with_expressions(words: &[String]) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    let mut open = 0i64;
+    for word in words {
+        let count = |c| word.matches(c).count() as i64;
+        match joined.last_mut().filter(|_| open > 0) {
+            Some(last) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            None => joined.push(word.clone()),
+        }
+        open = (open + count('(') - count(')')).max(0);
+    }
+    joined
 }
 
 /// `base+8` or `base-0x10`: the base, and what is added to it.
@@ -80,5 +114,11 @@ mod tests {
         assert_eq!(offset_of("jiffies_64+8"), ("jiffies_64", Some(8)));
         assert_eq!(offset_of("init_task-0x10"), ("init_task", Some(-16i64 as u64)));
         assert_eq!(offset_of("a-b"), ("a-b", None));
+    }
+
+    #[test]
+    fn expressions_are_one_word() {
+        let words = ["a", "(b", "+", "c)", "(d)", "e"].map(str::to_owned);
+        assert_eq!(with_expressions(&words), ["a", "(b + c)", "(d)", "e"]);
     }
 }

@@ -13,10 +13,12 @@
 
 mod address;
 pub mod args;
+mod arithmetic;
 mod commands;
 pub mod date;
 pub mod error;
 pub mod line;
+mod memory;
 pub mod output;
 pub mod progress;
 pub mod registry;

@@ -39,6 +39,7 @@ pub(crate) mod pte;
 pub(crate) mod ptob;
 pub(crate) mod ptov;
 pub(crate) mod rd;
+mod rd_text;
 pub(crate) mod repeat;
 pub(crate) mod runq;
 pub(crate) mod rustfilt;
