@@ -201,7 +201,7 @@ impl Kernel {
 }
 
 /// Head of the page at `addr`, from its `compound_head` or `compound_info`.
-fn head_of(addr: u64, compound: u64) -> u64 {
+pub(crate) fn head_of(addr: u64, compound: u64) -> u64 {
     /// The vmemmap ends below it (0xfffffe0000000000 is the CPU entry area).
     const MASKS: u64 = 0xffff_ff00_0000_0000;
     match compound {
