@@ -7,6 +7,9 @@
 //! first word of a node is its parent's pointer. Types, numbered by `enum
 //! maple_type`:
 //!
+//! Only the root word has the mark `10`; slots of inner nodes have pointers to
+//! nodes without it.
+//!
 //! | type | slots | pivots | slots hold |
 //! |---|---|---|---|
 //! | `maple_dense` | `maple_node.slot` | none: one index each | entries |
@@ -133,7 +136,8 @@ pub struct MapleEntry {
     pub depth: u32,
 }
 
-/// Whether an entry points to a node (`xa_is_node`).
+/// Whether a tree's root word points to a node (`xa_is_node`). What the slots
+/// of inner nodes hold are nodes, without that mark.
 pub fn is_maple_node(entry: u64) -> bool {
     entry & 3 == 2 && entry > 4096
 }
@@ -313,7 +317,7 @@ impl Iterator for MapleEntries<'_> {
             if node.kind.is_leaf() {
                 return Some(Ok(MapleEntry { first, last, entry, node: node.addr, slot, depth }));
             }
-            if is_maple_node(entry) {
+            if entry > NODE_MASK {
                 self.descend(entry, first, last);
             } else {
                 return Some(Err(Error::corrupt("a pointer to a maple node", node.addr)));

@@ -124,6 +124,11 @@ impl Kernel {
         }))
     }
 
+    /// Address of the top page table of the `struct mm_struct` at `mm`.
+    pub fn mm_pgd(&self, mm: u64) -> Result<u64> {
+        self.layout::<MmLayout>()?.pgd.read(self, mm)
+    }
+
     /// `oom_score_adj` of a task's process.
     pub fn oom_score_adj(&self, task: &Task) -> Result<i16> {
         if task.signal == 0 {

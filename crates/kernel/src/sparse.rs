@@ -172,7 +172,8 @@ impl Kernel {
 
     /// One more than the highest section that may be present.
     fn section_count(&self) -> u64 {
-        if let Ok(highest) = self.symbol("__highest_present_section_nr").and_then(|a| self.read_u64(a))
+        if let Ok(highest) =
+            self.symbol("__highest_present_section_nr").and_then(|a| self.read_u64(a))
             && highest < MOST_SECTIONS
         {
             return highest + 1;

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stack::hex;
+use crate::vfs::{FileKind, FileLayout, InodeLayout};
 use crate::{Kernel, layout};
 
 layout! {
@@ -80,6 +81,28 @@ impl Kernel {
             });
         }
         Ok(areas)
+    }
+}
+
+impl Kernel {
+    /// Path of the swap file or partition number `index`.
+    pub fn swap_file(&self, index: u32) -> Result<String> {
+        let table = self.symbol("swap_info")?;
+        if index >= MOST_AREAS || index >= self.read_u32(self.symbol("nr_swapfiles")?)? {
+            return Err(Error::Unavailable(format!("there is no swap area {index}")));
+        }
+        let addr = self.read_u64(table.wrapping_add(u64::from(index) * 8))?;
+        if addr == 0 {
+            return Err(Error::Null(format!("swap_info[{index}]")));
+        }
+        self.file_path(self.layout::<SwapInfoLayout>()?.swap_file.read(self, addr)?)
+    }
+
+    /// Whether an area is a block device, not a file.
+    pub fn is_swap_partition(&self, area: &SwapArea) -> Result<bool> {
+        let inode = self.layout::<FileLayout>()?.inode.read(self, area.file)?;
+        let mode = self.layout::<InodeLayout>()?.mode.read(self, inode)?;
+        Ok(FileKind::of(mode) == FileKind::BlockDevice)
     }
 }
 

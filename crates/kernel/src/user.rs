@@ -4,7 +4,7 @@
 //! usual filters drop user pages: then every read says so.
 
 use crate::Kernel;
-use crate::arch::PageTables;
+use crate::arch::{PageTables, WalkError};
 use crate::error::{Error, Fault, Result};
 use crate::mm::MmLayout;
 use crate::task::Task;
@@ -35,7 +35,39 @@ impl Kernel {
     }
 }
 
+/// Where a page of user memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserPage {
+    /// In memory, at this physical address.
+    Present(u64),
+    /// In swap area number `area`, as its page `offset`.
+    Swapped {
+        /// Number of the area (`swap_info[]`); numbers behind the last area
+        /// mean migration, device memory and the like.
+        area: u32,
+        /// Page in the area.
+        offset: u64,
+    },
+    /// Never touched, or to be read from its file again.
+    None,
+}
+
 impl UserSpace<'_> {
+    /// Where the page at `addr` is.
+    pub fn page(&self, addr: u64) -> Result<UserPage> {
+        match self.tables.walk(self.kernel.image(), addr) {
+            Ok(mapping) => Ok(UserPage::Present(mapping.phys)),
+            Err(WalkError::NotPresent { level: 1, entry }) if entry != 0 => {
+                // arch/x86/include/asm/pgtable_64.h: 5 bits of type on top, the
+                // offset inverted below them (L1TF), 9 bits of flags.
+                let (area, offset) = ((entry >> 59) as u32, !entry << 5 >> 14);
+                Ok(UserPage::Swapped { area, offset })
+            }
+            Err(WalkError::NotPresent { .. }) => Ok(UserPage::None),
+            Err(e) => Err(Error::Read { addr, fault: e.into() }),
+        }
+    }
+
     /// Physical address of a user virtual one.
     pub fn translate(&self, addr: u64) -> Result<u64> {
         let walk = self.tables.walk(self.kernel.image(), addr);

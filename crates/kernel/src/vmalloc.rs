@@ -212,12 +212,10 @@ mod tests {
         let list = vec![area(0x1000, 0x3000), area(0x8000, 0x9000)];
         let areas = VmapAreas { list, gaps: Gaps::default() };
         let at = |addr| areas.at(addr).map(|area| area.start);
-        assert_eq!((at(0xfff), at(0x2fff), at(0x3000), at(0x8000)), (
-            None,
-            Some(0x1000),
-            None,
-            Some(0x8000)
-        ));
+        assert_eq!(
+            (at(0xfff), at(0x2fff), at(0x3000), at(0x8000)),
+            (None, Some(0x1000), None, Some(0x8000))
+        );
         assert_eq!((areas.list[0].kind(), areas.list[0].len()), ("vmalloc", 0x2000));
     }
 }

@@ -39,6 +39,8 @@ layout! {
     /// `struct kmem_cache_node`, mm/slub.c (mm/slab.h until v6.8)
     pub struct KmemCacheNodeLayout for "kmem_cache_node" {
         partial: Embedded = "partial",
+        /// With CONFIG_SLUB_DEBUG only.
+        full: Embedded = "full",
         nr_partial: u64 = "nr_partial",
         nr_slabs: u64 = "nr_slabs",
         total_objects: u64 = "total_objects",

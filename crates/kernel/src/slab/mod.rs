@@ -19,6 +19,7 @@
 
 mod access;
 mod alias;
+pub mod content;
 mod freelist;
 pub mod layout;
 pub mod object;
