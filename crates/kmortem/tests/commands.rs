@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Done, kmortem};
+use common::{Done, kmortem, kmortem_in};
 use kmortem_shell::registry::{COMMANDS as COMMANDS_OF_HELP, Command};
 use rayon::prelude::*;
 
@@ -74,7 +74,9 @@ fn run(commands: &[&str], json: bool) -> Done {
     if json {
         args.push("--json");
     }
-    kmortem(args)
+    // Some commands write files where they are.
+    let folder = tempfile::tempdir().unwrap();
+    kmortem_in(folder.path(), args)
 }
 
 /// Every example that a command's help shows, and `COMMANDS`.

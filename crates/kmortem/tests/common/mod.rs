@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What a run left.
@@ -16,8 +17,17 @@ pub(crate) struct Done {
 
 /// Runs `kmortem` with `args`.
 pub(crate) fn kmortem<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Done {
+    kmortem_in(Path::new("."), args)
+}
+
+/// Runs `kmortem` with `args` in `folder`.
+pub(crate) fn kmortem_in<A: AsRef<OsStr>>(
+    folder: &Path,
+    args: impl IntoIterator<Item = A>,
+) -> Done {
     let output = Command::new(env!("CARGO_BIN_EXE_kmortem"))
         .args(args)
+        .current_dir(folder)
         .stdin(Stdio::null())
         .output()
         .unwrap();
