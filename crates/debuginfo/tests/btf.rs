@@ -189,7 +189,7 @@ fn definitions_are_as_ptype_prints_them() {
             int pid;
             struct list_head links;
         };
-        long unsigned int word;
+        unsigned long word;
     };
     atomic_t usage;
     unsigned int in_execve : 1;
@@ -198,9 +198,13 @@ fn definitions_are_as_ptype_prints_them() {
     struct mm_struct *mm;
 }"
     );
-    let offsets = btf.find("task_struct").unwrap().definition_with_offsets();
-    assert!(offsets.contains("\n    [16]            int pid;\n"), "{offsets}");
-    assert!(offsets.contains("\n   [104]    struct mm_struct *mm;\n}"), "{offsets}");
+    let lines = btf.find("task_struct").unwrap().definition_lines(false);
+    let pid = lines.iter().find(|line| line.name == "pid").unwrap();
+    assert_eq!((pid.depth, pid.bit_offset, pid.size, pid.in_union), (3, 128, 4, false));
+    assert!(!pid.in_member);
+    let expanded = btf.find("task_struct").unwrap().definition_lines(true);
+    let next = expanded.iter().find(|line| line.name == "next").unwrap();
+    assert!(next.in_member && next.depth == 4);
 }
 
 #[test]
@@ -462,7 +466,7 @@ fn visit_all(btf: &Btf) {
         let name = ty.c_name();
         let definition = ty.definition();
         assert!(name.len() < 1 << 24 && definition.len() < 1 << 26);
-        ty.definition_with_offsets();
+        assert!(ty.definition_lines(true).len() < 1 << 16);
         for member in ty.members() {
             ty.member(member.name);
         }

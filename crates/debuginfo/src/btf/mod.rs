@@ -5,9 +5,10 @@
 //! Documentation/bpf/btf.rst.
 //!
 //! `parse` checks every record once, so that reading a type later can't fail;
-//! `types` reads them, `print` writes them in C, and
+//! `types` reads them, `print` and `definition` write them in C, and
 //! `split` fits a module's types to a vmlinux that it was not built with.
 
+mod definition;
 mod parse;
 mod print;
 mod split;
@@ -20,7 +21,9 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 
 use crate::name_index::{self, NameIndex};
+pub use definition::{DefinitionLine, Part};
 pub use parse::BtfError;
+pub use print::Declaration;
 pub use types::{Enumerator, Kind, Member, MemberRef, Parameter, Type};
 
 /// Types of a vmlinux, or of a module on top of its vmlinux's.

@@ -1,43 +1,64 @@
-//! Types in C.
+//! Declarations in C: a name with its type.
+//!
+//! Integers are named as C writes them (`unsigned long`; DWARF, and BTF after it, say
+//! `long unsigned int`), as gdb does.
 
 use std::cell::Cell;
 use std::fmt::Write;
 
-use super::types::{Kind, MAX_CHAIN, Member, Type};
+use super::types::{Kind, MAX_CHAIN, Type, c_spelling};
 
-/// Anonymous structs in anonymous structs, and functions that take functions: deeper is a loop.
+/// Functions that take functions: deeper is a loop.
 const MAX_DEPTH: usize = 16;
-/// Members and parameters of one definition: more can only come from types that contain each
-/// other over and over.
+/// Parameters of one declaration: more can only come from types that contain each other over and
+/// over.
 const MAX_PARTS: usize = 1 << 14;
 
-impl Type<'_> {
-    /// The type as C names it: `struct task_struct *`, `int (*)(void)`.
+/// A declaration around the type that it is made of: `const struct file *files[2]` is "const ",
+/// `struct file`, " *files[2]".
+#[derive(Clone, Debug)]
+pub struct Declaration<'a> {
+    /// Qualifiers before the type's name.
+    pub before: String,
+    /// What has a name of its own, or a body: a struct, integer, typedef, ....
+    pub base: Type<'a>,
+    /// The declarator with a blank before it, or nothing.
+    pub after: String,
+}
+
+impl std::fmt::Display for Declaration<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}{}", self.before, base_name(self.base), self.after)
+    }
+}
+
+impl<'a> Type<'a> {
+    /// The type as C names it: `struct task_struct *`, `int (*)(void)`. Parameters of functions
+    /// have no names there.
     pub fn c_name(&self) -> String {
-        self.declaration("")
+        self.parts("", false).to_string()
     }
 
     /// A declaration of `name` with this type: `char comm[16]`.
     pub fn declaration(&self, name: &str) -> String {
-        let printer = Printer::new(false);
-        printer.declare(*self, name, 0, &base_name)
+        self.parts(name, true).to_string()
     }
 
-    /// The definition behind the name, as gdb's ptype prints it: typedefs are seen through,
-    /// members stand on lines of their own.
-    pub fn definition(&self) -> String {
-        Printer::new(false).definition(*self)
+    /// A declaration of a struct's member in parts, to put a body in place of the type's name.
+    pub fn member_declaration(&self, name: &str) -> Declaration<'a> {
+        self.parts(name, false)
     }
 
-    /// The same with the offset in bytes before each member.
-    pub fn definition_with_offsets(&self) -> String {
-        Printer::new(true).definition(*self)
+    fn parts(&self, name: &str, parameter_names: bool) -> Declaration<'a> {
+        let printer = Printer { parameter_names, parts: Cell::new(MAX_PARTS) };
+        printer.declare(*self, name, 0)
     }
 }
 
 fn base_name(ty: Type<'_>) -> String {
     let tag = match ty.kind() {
         Kind::Void => return "void".to_owned(),
+        Kind::Int => return c_spelling(ty.name()).unwrap_or(ty.name()).to_owned(),
         Kind::Struct => "struct ",
         Kind::Union => "union ",
         Kind::Enum | Kind::Enum64 => "enum ",
@@ -63,15 +84,11 @@ fn qualify(word: &str, target: Type<'_>, declarator: &mut String, qualifiers: &m
 }
 
 struct Printer {
-    offsets: bool,
+    parameter_names: bool,
     parts: Cell<usize>,
 }
 
 impl Printer {
-    fn new(offsets: bool) -> Printer {
-        Printer { offsets, parts: Cell::new(MAX_PARTS) }
-    }
-
     fn take_part(&self) -> bool {
         let left = self.parts.get();
         self.parts.set(left.saturating_sub(1));
@@ -79,13 +96,7 @@ impl Printer {
     }
 
     /// Writes a declarator from the name outwards, as C reads it.
-    fn declare(
-        &self,
-        ty: Type<'_>,
-        name: &str,
-        depth: usize,
-        base: &dyn Fn(Type<'_>) -> String,
-    ) -> String {
+    fn declare<'a>(&self, ty: Type<'a>, name: &str, depth: usize) -> Declaration<'a> {
         let mut declarator = name.to_owned();
         let mut qualifiers = String::new();
         let mut ty = ty;
@@ -115,11 +126,8 @@ impl Printer {
             }
             ty = target;
         }
-        let base = base(ty);
-        match declarator.as_str() {
-            "" => format!("{qualifiers}{base}"),
-            _ => format!("{qualifiers}{base} {declarator}"),
-        }
+        let space = if declarator.is_empty() { "" } else { " " };
+        Declaration { before: qualifiers, base: ty, after: format!("{space}{declarator}") }
     }
 
     fn parameters(&self, proto: Type<'_>, depth: usize) -> String {
@@ -135,100 +143,15 @@ impl Printer {
             .map(|(room, parameter)| match parameter.ty.kind() {
                 _ if !room => "...".to_owned(),
                 Kind::Void if parameter.name.is_empty() => "...".to_owned(),
-                _ => self.declare(parameter.ty, parameter.name, depth + 1, &base_name),
+                _ => {
+                    let name = if self.parameter_names { parameter.name } else { "" };
+                    self.declare(parameter.ty, name, depth + 1).to_string()
+                }
             })
             .collect();
         match parameters.as_slice() {
             [] => "(void)".to_owned(),
             _ => format!("({})", parameters.join(", ")),
         }
-    }
-
-    fn definition(&self, ty: Type<'_>) -> String {
-        match ty.kind() {
-            Kind::Func => ty
-                .target()
-                .map_or_else(String::new, |proto| self.declare(proto, ty.name(), 0, &base_name)),
-            Kind::Var => {
-                ty.target().map_or_else(String::new, |target| target.declaration(ty.name()))
-            }
-            _ => {
-                // Behind a typedef stands what it is for; a qualified or derived type is expanded
-                // at its base.
-                let ty = ty.strip_while(|kind| kind == Kind::Typedef);
-                self.declare(ty, "", 0, &|base| {
-                    let base = base.strip_while(|kind| kind == Kind::Typedef);
-                    self.body(base, 0, 0).unwrap_or_else(|| base.c_name())
-                })
-            }
-        }
-    }
-
-    /// The part in braces of a struct, union or enum.
-    fn body(&self, ty: Type<'_>, bit_offset: u64, depth: usize) -> Option<String> {
-        let name = match ty.name() {
-            "" => String::new(),
-            name => format!("{name} "),
-        };
-        let mut text = String::new();
-        match ty.kind() {
-            Kind::Struct | Kind::Union => {
-                let tag = if ty.kind() == Kind::Struct { "struct" } else { "union" };
-                _ = writeln!(text, "{tag} {name}{{");
-                for member in ty.members() {
-                    if !self.take_part() {
-                        text.push_str("...\n");
-                        break;
-                    }
-                    self.member(&mut text, member, bit_offset, depth + 1);
-                }
-                _ = write!(text, "{:1$}}}", "", self.indent(depth));
-            }
-            Kind::Enum | Kind::Enum64 => {
-                _ = write!(text, "enum {name}{{");
-                let mut next = Some(0);
-                for (index, constant) in ty.enumerators().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    if !self.take_part() {
-                        _ = write!(text, "{comma}...");
-                        break;
-                    }
-                    _ = write!(text, "{comma}{}", constant.name);
-                    if next != Some(constant.value) {
-                        _ = match ty.is_signed() {
-                            true => write!(text, " = {}", constant.value),
-                            false => write!(text, " = {}", constant.value as u64),
-                        };
-                    }
-                    next = constant.value.checked_add(1);
-                }
-                text.push('}');
-            }
-            _ => return None,
-        }
-        Some(text)
-    }
-
-    fn member(&self, text: &mut String, member: Member<'_>, bit_offset: u64, depth: usize) {
-        let bit_offset = bit_offset + member.bit_offset;
-        if self.offsets {
-            let offset = format!("[{}]", bit_offset / 8);
-            _ = write!(text, "{offset:>8}");
-        }
-        let indent = self.indent(depth) - if self.offsets { 8 } else { 0 };
-        let declaration = self.declare(member.ty, member.name, 0, &|base| {
-            let anonymous = base.name().is_empty() && depth < MAX_DEPTH;
-            let body = anonymous.then(|| self.body(base, bit_offset, depth)).flatten();
-            body.unwrap_or_else(|| base_name(base))
-        });
-        _ = write!(text, "{:indent$}{declaration}", "");
-        if let Some(bits) = member.bit_size {
-            _ = write!(text, " : {bits}");
-        }
-        text.push_str(";\n");
-    }
-
-    fn indent(&self, depth: usize) -> usize {
-        4 * depth + if self.offsets && depth > 0 { 8 } else { 0 }
     }
 }

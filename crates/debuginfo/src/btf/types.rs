@@ -433,17 +433,27 @@ impl fmt::Debug for Type<'_> {
     }
 }
 
+/// Integer types: as C writes them, and as GCC does in debuginfo.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("short", "short int"),
+    ("unsigned short", "short unsigned int"),
+    ("unsigned", "unsigned int"),
+    ("long", "long int"),
+    ("unsigned long", "long unsigned int"),
+    ("long long", "long long int"),
+    ("unsigned long long", "long long unsigned int"),
+    ("unsigned __int128", "__int128 unsigned"),
+    ("bool", "_Bool"),
+];
+
 /// What GCC calls an integer type that C writes shorter.
 pub(super) fn dwarf_spelling(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "short" => "short int",
-        "unsigned short" => "short unsigned int",
-        "unsigned" => "unsigned int",
-        "long" => "long int",
-        "unsigned long" => "long unsigned int",
-        "long long" => "long long int",
-        "unsigned long long" => "long long unsigned int",
-        "bool" => "_Bool",
-        _ => return None,
-    })
+    SPELLINGS.iter().find(|(c, _)| *c == name).map(|(_, dwarf)| *dwarf)
+}
+
+/// What C calls an integer type that GCC writes longer.
+pub(super) fn c_spelling(name: &str) -> Option<&'static str> {
+    let found =
+        SPELLINGS.iter().find(|(c, dwarf)| *dwarf == name && !matches!(*c, "unsigned" | "bool"));
+    found.map(|(c, _)| *c)
 }
