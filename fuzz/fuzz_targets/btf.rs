@@ -23,7 +23,7 @@ fn visit(btf: &Btf) {
     for ty in btf.types().take(TYPES) {
         let _ = (ty.size(), ty.strip(), ty.is_signed(), ty.target());
         assert!(ty.c_name().len() < 1 << 24);
-        assert!(ty.definition_with_offsets().len() < 1 << 27);
+        assert!(ty.definition_lines(true).len() < 1 << 16);
         for member in ty.members().take(TYPES) {
             if let Some(found) =
                 ty.member(member.name).filter(|_| !member.name.contains(['.', '[']))
