@@ -14,6 +14,8 @@ pub(crate) enum CliError {
         /// What the dump is known to lack: probably the reason behind it.
         incomplete: Option<String>,
     },
+    /// SQL can't be asked.
+    Sql(String),
     /// The output can't be written.
     Output(io::Error),
 }
@@ -44,6 +46,7 @@ impl std::fmt::Display for CliError {
                     None => Ok(()),
                 }
             }
+            CliError::Sql(why) => write!(f, "{why}"),
             CliError::Output(error) => write!(f, "the output can't be written: {error}"),
         }
     }

@@ -10,6 +10,7 @@ mod info;
 mod panic;
 mod report;
 mod run;
+mod sql;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ enum Command {
     Report(report::ReportArgs),
     Info(info::InfoArgs),
     Run(run::RunArgs),
+    Sql(sql::SqlArgs),
 }
 
 /// The dump that a subcommand opens.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Sql(args) => sql::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -167,7 +167,7 @@ fn nearest(name: &str) -> Option<String> {
 
 /// Letters to insert, drop, change or swap with a neighbour to get from `a`
 /// to `b` (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for (i, row) in rows.iter_mut().enumerate() {
