@@ -17,7 +17,16 @@ impl Kernel {
     pub fn cpus(&self, which: &str) -> Result<Vec<u32>> {
         let mask = self.symbol(&format!("__cpu_{which}_mask"))?;
         let bits = self.nr_cpu_ids()?;
-        let bytes = self.read_bytes(mask, u64::from(bits.div_ceil(64)) * 8)?;
+        self.cpumask_bits(mask, bits)
+    }
+
+    /// CPU numbers set in the `struct cpumask` at `addr`.
+    pub fn cpumask(&self, addr: u64) -> Result<Vec<u32>> {
+        self.cpumask_bits(addr, self.nr_cpu_ids()?)
+    }
+
+    fn cpumask_bits(&self, addr: u64, bits: u32) -> Result<Vec<u32>> {
+        let bytes = self.read_bytes(addr, u64::from(bits.div_ceil(64)) * 8)?;
         Ok((0..bits).filter(|cpu| bytes[(cpu / 8) as usize] >> (cpu % 8) & 1 == 1).collect())
     }
 

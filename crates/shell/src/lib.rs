@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod align;
 pub mod args;
 mod arithmetic;
 mod commands;

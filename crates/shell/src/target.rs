@@ -68,7 +68,7 @@ pub(crate) fn cpus(
 }
 
 /// `0-3,5` for a list of CPUs.
-fn ranges(cpus: &[u32]) -> String {
+pub(crate) fn ranges(cpus: &[u32]) -> String {
     let mut text = String::new();
     let mut rest = cpus;
     while let Some(first) = rest.first() {
