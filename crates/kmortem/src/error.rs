@@ -1,6 +1,7 @@
 //! What ends a subcommand, as one sentence with the next step.
 
 use std::io;
+use std::path::PathBuf;
 
 use kmortem_kernel::OpenError;
 
@@ -16,6 +17,13 @@ pub(crate) enum CliError {
     },
     /// SQL can't be asked.
     Sql(String),
+    /// A file of commands can't be read.
+    Input {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The output can't be written.
     Output(io::Error),
 }
@@ -47,6 +55,13 @@ impl std::fmt::Display for CliError {
                 }
             }
             CliError::Sql(why) => write!(f, "{why}"),
+            CliError::Input { path, error } => {
+                write!(f, "{} can't be read: {error}", path.display())
+            }
+            // What a script holds is checked where it is read.
+            CliError::Output(error) if error.kind() == io::ErrorKind::InvalidData => {
+                write!(f, "{error}")
+            }
             CliError::Output(error) => write!(f, "the output can't be written: {error}"),
         }
     }

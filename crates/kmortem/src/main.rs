@@ -13,7 +13,7 @@ mod run;
 mod sql;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -53,10 +53,15 @@ struct Dump {
 impl Dump {
     /// Opens the kernel in the dump.
     fn open(&self) -> Result<Kernel, CliError> {
-        let image = Image::open(&self.files)?;
-        let incomplete = image.completeness().incomplete;
-        Kernel::open(image).map_err(|error| CliError::Open { error, incomplete })
+        open(&self.files)
     }
+}
+
+/// Opens the kernel in a dump, which may have several parts.
+fn open<P: AsRef<Path>>(files: &[P]) -> Result<Kernel, CliError> {
+    let image = Image::open(files)?;
+    let incomplete = image.completeness().incomplete;
+    Kernel::open(image).map_err(|error| CliError::Open { error, incomplete })
 }
 
 fn main() -> ExitCode {

@@ -5,6 +5,7 @@
 //! number a word as any other.
 
 use crate::error::CommandError;
+use crate::line::Word;
 
 /// Whether an option works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +84,42 @@ pub struct Args {
     options: Vec<(char, Option<String>)>,
     /// What is no option, in order.
     pub words: Vec<String>,
+    /// Which of `words` began with a single quote; known of words as they are.
+    single_quoted: Vec<bool>,
+    /// What stood behind the command's name, as typed.
+    raw: String,
 }
 
 impl Args {
     /// All words as they are, options among them.
     pub fn words_only(words: &[String]) -> Args {
-        Args { options: Vec::new(), words: words.to_vec() }
+        Args { words: words.to_vec(), ..Args::default() }
+    }
+
+    /// All words as they are, with the quotes that they had.
+    pub(crate) fn words_as_typed(words: &[Word]) -> Args {
+        Args {
+            words: words.iter().map(|w| w.text.clone()).collect(),
+            single_quoted: words.iter().map(|w| w.quote == Some('\'')).collect(),
+            ..Args::default()
+        }
+    }
+
+    /// The same with what was typed behind the command's name.
+    pub(crate) fn with_raw(self, raw: &str) -> Args {
+        Args { raw: raw.trim().to_owned(), ..self }
+    }
+
+    /// What was typed behind the command's name: for expressions, whose quotes
+    /// and blanks matter. Empty where the words came from elsewhere.
+    pub fn raw(&self) -> &str {
+        &self.raw
+    }
+
+    /// Whether the word at `index` began with a single quote, in a command
+    /// that takes its words as they are.
+    pub(crate) fn is_single_quoted(&self, index: usize) -> bool {
+        self.single_quoted.get(index).copied().unwrap_or(false)
     }
 
     /// Whether the option was given.

@@ -35,6 +35,15 @@ pub enum CommandError {
         /// What is missing, with the next step.
         what: String,
     },
+    /// A command of the host that did not end well.
+    #[error("{0}")]
+    Host(String),
+    /// Somebody wanted the command to end.
+    #[error("interrupted")]
+    Interrupted,
+    /// Commands of a file went wrong and said so themselves.
+    #[error("told above")]
+    Told(Outcome),
     /// The output could not be written.
     #[error("output can't be written: {0}")]
     Io(#[from] io::Error),
@@ -53,7 +62,10 @@ impl CommandError {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            CommandError::Unknown { .. } | CommandError::Usage { .. } | CommandError::Line(_)
+            CommandError::Unknown { .. }
+                | CommandError::Usage { .. }
+                | CommandError::Line(_)
+                | CommandError::Told(Outcome::Misused)
         )
     }
 }

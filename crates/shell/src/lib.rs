@@ -1,8 +1,8 @@
 //! crash(8)'s commands over the kernel model.
 //!
 //! A [`Session`] holds an opened kernel and the task that commands speak of
-//! when none is named. [`Session::run`] takes one command line: [`line`]
-//! splits it into words, [`registry`] finds the command, [`args`] reads its
+//! when none is named. [`Session::run`] takes one command line: `alias` and
+//! `line` take it apart, [`registry`] finds the command, [`args`] reads its
 //! options, and the command in `commands/` asks the kernel model and renders
 //! the answer through [`Output`], as text in crash's shape or as JSON.
 //!
@@ -11,22 +11,27 @@
 //! never reads memory: render functions take values and a writer.
 #![forbid(unsafe_code)]
 
+#[allow(dead_code, unused_imports)]
 mod address;
+mod alias;
 mod align;
 pub mod args;
 mod arithmetic;
 mod commands;
 pub mod date;
 pub mod error;
-pub mod line;
+mod fallback;
+mod host;
+mod line;
 mod memory;
 pub mod output;
 pub mod progress;
 pub mod registry;
+mod run;
+pub mod script;
 pub mod session;
 pub mod settings;
 mod target;
-#[allow(dead_code, unused_imports)]
 mod value;
 
 pub use error::{CommandError, Outcome};

@@ -3,6 +3,8 @@
 //! the second writer, so that a pipe gets data only.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -11,9 +13,15 @@ use crate::error::CommandError;
 /// The writers of one run.
 pub struct Output<'w> {
     data: &'w mut dyn Write,
-    notes: &'w mut dyn Write,
+    /// None: remarks go where the data goes.
+    notes: Option<&'w mut dyn Write>,
     json: bool,
     command: &'static str,
+    /// Whether `data` ends in this process's standard output, so that commands
+    /// of the host may write there themselves.
+    shared: bool,
+    /// Set while somebody wants the command to end.
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// A JSON line: the row with the command that it answers.
@@ -27,12 +35,66 @@ struct Row<'a, T: Serialize> {
 impl<'w> Output<'w> {
     /// Text to `data`, remarks to `notes`.
     pub fn text(data: &'w mut dyn Write, notes: &'w mut dyn Write) -> Output<'w> {
-        Output { data, notes, json: false, command: "" }
+        Output {
+            data,
+            notes: Some(notes),
+            json: false,
+            command: "",
+            shared: false,
+            interrupt: None,
+        }
     }
 
     /// JSON lines to `data`, remarks to `notes`.
     pub fn json(data: &'w mut dyn Write, notes: &'w mut dyn Write) -> Output<'w> {
-        Output { data, notes, json: true, command: "" }
+        Output { json: true, ..Output::text(data, notes) }
+    }
+
+    /// The same, where the data ends in this process's standard output:
+    /// commands of the host write there too.
+    pub fn on_stdout(self) -> Output<'w> {
+        Output { shared: true, ..self }
+    }
+
+    /// The same with data, and remarks if they are given, going elsewhere.
+    pub(crate) fn redirected<'s>(
+        &'s mut self,
+        data: &'s mut dyn Write,
+        notes: Notes,
+    ) -> Output<'s> {
+        let notes = match notes {
+            Notes::Here => match &mut self.notes {
+                Some(notes) => Some(&mut **notes as &mut dyn Write),
+                None => None,
+            },
+            Notes::WithData => None,
+        };
+        Output {
+            data,
+            notes,
+            json: self.json,
+            command: self.command,
+            shared: false,
+            interrupt: self.interrupt.clone(),
+        }
+    }
+
+    /// Writing fails from now on while `interrupt` is set.
+    pub(crate) fn watch(&mut self, interrupt: &Arc<AtomicBool>) {
+        self.interrupt = Some(interrupt.clone());
+    }
+
+    /// Whether commands of the host may write to standard output themselves.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let is_set = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
+        match self.interrupt.as_ref().is_some_and(is_set) {
+            true => Err(io::Error::other("interrupted")),
+            false => Ok(()),
+        }
     }
 
     /// Whether JSON is wanted.
@@ -42,8 +104,16 @@ impl<'w> Output<'w> {
 
     /// An error of the command, where remarks go.
     pub(crate) fn error(&mut self, error: &CommandError) -> io::Result<()> {
+        self.remark(format_args!("{error}"))
+    }
+
+    fn remark(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        // What was written so far shows before the remark on it.
         self.data.flush()?;
-        writeln!(self.notes, "{error}")
+        match &mut self.notes {
+            Some(notes) => writeln!(notes, "{text}"),
+            None => writeln!(self.data, "{text}"),
+        }
     }
 
     /// The command that answers.
@@ -57,6 +127,7 @@ impl<'w> Output<'w> {
 
     /// One JSON line. The row has to be a struct or a map.
     pub fn row<T: Serialize>(&mut self, row: &T) -> io::Result<()> {
+        self.check()?;
         let row = Row { command: self.command, row };
         serde_json::to_writer(&mut self.data, &row).map_err(io::Error::from)?;
         self.data.write_all(b"\n")
@@ -72,14 +143,25 @@ impl<'w> Output<'w> {
 
     /// A remark on the answer: what it lacks, and why.
     pub fn note(&mut self, remark: impl std::fmt::Display) -> io::Result<()> {
-        // What was written so far shows before the remark on it.
-        self.data.flush()?;
-        writeln!(self.notes, "{}: {remark}", self.command)
+        // Whatever broke off because of it is no news.
+        self.check()?;
+        let command = self.command;
+        self.remark(format_args!("{command}: {remark}"))
     }
+}
+
+/// Where remarks go when the data goes elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notes {
+    /// Where they went before.
+    Here,
+    /// Where the data goes.
+    WithData,
 }
 
 impl Write for Output<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.check()?;
         self.data.write(buf)
     }
 
@@ -107,5 +189,28 @@ mod tests {
         let data = String::from_utf8(data).unwrap();
         assert_eq!(data, "{\"command\":\"ps\",\"pid\":1}\n{\"command\":\"ps\",\"pid\":2}\n");
         assert_eq!(notes, b"ps: one task is missing\n");
+    }
+
+    #[test]
+    fn nothing_is_written_while_it_is_interrupted() {
+        let (mut data, mut notes) = (Vec::new(), Vec::new());
+        let mut out = Output::text(&mut data, &mut notes);
+        let interrupt = Arc::new(AtomicBool::new(true));
+        out.watch(&interrupt);
+        assert!(writeln!(out, "a").is_err());
+        assert!(out.row(&Pid { pid: 1 }).is_err());
+        assert!(out.note("b").is_err());
+        interrupt.store(false, Ordering::Relaxed);
+        writeln!(out, "c").unwrap();
+        assert_eq!((data.as_slice(), notes.as_slice()), (b"c\n".as_slice(), b"".as_slice()));
+    }
+
+    #[test]
+    fn remarks_go_with_the_data_where_that_is_wanted() {
+        let (mut data, mut notes, mut file) = (Vec::new(), Vec::new(), Vec::new());
+        let mut out = Output::text(&mut data, &mut notes);
+        out.redirected(&mut file, Notes::WithData).note("a").unwrap();
+        out.redirected(&mut Vec::new(), Notes::Here).note("b").unwrap();
+        assert_eq!((file.as_slice(), notes.as_slice()), (b": a\n".as_slice(), b": b\n".as_slice()));
     }
 }

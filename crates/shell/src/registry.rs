@@ -111,6 +111,7 @@ pub const COMMANDS: &[&Command] = &[
     &commands::pte::COMMAND,
     &commands::ptob::COMMAND,
     &commands::ptov::COMMAND,
+    &commands::exit::Q,
     &commands::rd::COMMAND,
     &commands::repeat::COMMAND,
     &commands::runq::COMMAND,

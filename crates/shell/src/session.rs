@@ -1,16 +1,16 @@
 //! An opened kernel with what a session remembers: the task that commands
-//! speak of when none is named.
+//! speak of when none is named, aliases, settings. How a session runs command
+//! lines stands in [`crate::run`].
 
 use std::sync::OnceLock;
 
 use kmortem_kernel::Kernel;
 use kmortem_kernel::task::Task;
 
-use crate::error::{CommandError, Outcome};
-use crate::output::Output;
+use crate::alias::{Aliases, Origin};
+use crate::error::CommandError;
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::{args, line, registry};
 
 /// An opened kernel and its current task.
 pub struct Session {
@@ -19,8 +19,17 @@ pub struct Session {
     chosen: Option<u64>,
     /// Address of the task that crashed, once asked for.
     crashed: OnceLock<Option<u64>>,
+    /// Tasks that the user calls the active one of their CPU: (CPU, task).
+    active: Vec<(u32, u64)>,
     settings: Settings,
     progress: Progress,
+    pub(crate) aliases: Aliases,
+    /// What an alias that is made now comes from.
+    pub(crate) alias_origin: Origin,
+    /// How deep in input files the running command stands.
+    pub(crate) depth: usize,
+    /// Whether the session should end.
+    ended: bool,
 }
 
 impl Session {
@@ -30,8 +39,13 @@ impl Session {
             kernel,
             chosen: None,
             crashed: OnceLock::new(),
+            active: Vec::new(),
             settings: Settings::default(),
             progress: Progress::default(),
+            aliases: Aliases::default(),
+            alias_origin: Origin::Runtime,
+            depth: 0,
+            ended: false,
         }
     }
 
@@ -55,41 +69,30 @@ impl Session {
         &self.progress
     }
 
-    /// Runs one command line. The error, if any, was not written anywhere.
-    pub fn run(&mut self, line: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
-        let words = line::split(line)?;
-        let Some((name, rest)) = words.split_first() else { return Ok(()) };
-        let command = registry::find(name)?;
-        out.begin(command.name);
-        self.progress.reset();
-        let args = if command.takes_all {
-            args::Args::words_only(rest)
-        } else {
-            args::parse(command.name, command.options, rest)?
-        };
-        (command.run)(self, &args, out)
+    /// Whether a command (`exit`) wants the session to end.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
-    /// Runs command lines one after the other, an error of one does not keep
-    /// the next from running. Errors go where remarks go; the worst outcome
-    /// comes back. Only a failure to write ends it early.
-    pub fn run_all<S: AsRef<str>>(
-        &mut self,
-        lines: &[S],
-        out: &mut Output<'_>,
-    ) -> std::io::Result<Outcome> {
-        let mut worst = Outcome::Answered;
-        for line in lines {
-            match self.run(line.as_ref(), out) {
-                Ok(()) => {}
-                Err(CommandError::Io(error)) => return Err(error),
-                Err(error) => {
-                    worst = worst.max(Outcome::from(&error));
-                    out.error(&error)?;
-                }
-            }
-        }
-        Ok(worst)
+    /// For `exit`.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Names of all aliases, with what they stand for.
+    pub fn aliases(&self) -> impl Iterator<Item = (&str, &str)> + '_ {
+        self.aliases.list().iter().map(|a| (a.name.as_str(), a.command.as_str()))
+    }
+
+    /// For `set -a`: `task` counts as the active one of its CPU.
+    pub(crate) fn mark_active(&mut self, cpu: u32, task: u64) {
+        self.active.retain(|(c, _)| *c != cpu);
+        self.active.push((cpu, task));
+    }
+
+    /// What the user calls the active task of a CPU.
+    pub(crate) fn marked_active(&self, cpu: u32) -> Option<u64> {
+        self.active.iter().find(|(c, _)| *c == cpu).map(|(_, task)| *task)
     }
 
     /// Makes `task` the one that commands speak of.
