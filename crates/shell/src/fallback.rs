@@ -3,6 +3,9 @@
 
 use kmortem_kernel::Kernel;
 
+use crate::commands::gdb;
+use crate::value;
+
 /// The command that takes the whole line.
 pub(crate) fn meaning(kernel: &Kernel, word: &str) -> Option<&'static str> {
     let name = word.split(['.', '-', '[', '+']).next().unwrap_or(word);
@@ -13,5 +16,8 @@ pub(crate) fn meaning(kernel: &Kernel, word: &str) -> Option<&'static str> {
         return Some("p");
     }
     // `task_struct.pid` and `list_head`: one command for all kinds of types.
-    kernel.ty(name).is_ok().then_some("*")
+    if value::is_type(kernel, name) {
+        return Some("*");
+    }
+    gdb::understands(name).then_some("gdb")
 }

@@ -52,7 +52,12 @@ pub(crate) fn pipe(
             let mut data = BufWriter::with_capacity(1 << 16, stdin);
             let notes = if notes_too { Notes::WithData } else { Notes::Here };
             let mut piped = out.redirected(&mut data, notes);
-            let answered = answer(&mut piped).and_then(|()| Ok(piped.flush()?));
+            let answered = answer(&mut piped);
+            // An answer that broke off shows as far as it came.
+            let answered = {
+                let flushed = piped.flush().map_err(CommandError::from);
+                answered.and(flushed)
+            };
             // What can't be written any more is not tried again.
             drop(data.into_parts());
             answered

@@ -11,7 +11,6 @@
 //! never reads memory: render functions take values and a writer.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, unused_imports)]
 mod address;
 mod alias;
 mod align;
@@ -32,6 +31,7 @@ pub mod script;
 pub mod session;
 pub mod settings;
 mod target;
+#[allow(dead_code, unused_imports)]
 mod value;
 
 pub use error::{CommandError, Outcome};

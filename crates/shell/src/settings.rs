@@ -75,6 +75,17 @@ pub struct Settings {
     pub error: ErrorsTo,
     /// crash's level of debug messages; kept, nothing depends on it.
     pub debug: u64,
+    /// Whether `kmem` counts an object's red zone to it.
+    pub redzone: bool,
+    /// crash's task list refresh, list hashing, core on error and unwinder:
+    /// kept, nothing depends on them.
+    pub refresh: bool,
+    #[allow(missing_docs)]
+    pub hash: bool,
+    #[allow(missing_docs)]
+    pub core: bool,
+    #[allow(missing_docs)]
+    pub unwind: bool,
     /// The kernel that was named on the command line.
     pub namelist: Option<String>,
 }
@@ -95,6 +106,11 @@ impl Default for Settings {
             offline_hide: false,
             error: ErrorsTo::default(),
             debug: 0,
+            redzone: true,
+            refresh: true,
+            hash: true,
+            core: false,
+            unwind: false,
             namelist: None,
         }
     }
