@@ -47,8 +47,10 @@ pub mod percpu_counter;
 pub mod platform;
 pub mod printk;
 pub mod rbtree;
+pub mod rlimit;
 pub mod sbitmap;
 pub mod sched;
+pub mod signal;
 pub mod slab;
 pub mod softirq;
 pub mod space;
@@ -66,6 +68,7 @@ pub mod virtio;
 pub mod vma;
 pub mod vmalloc;
 pub mod vmstat;
+pub mod waitqueue;
 pub mod xarray;
 
 pub use error::{Error, Fault, OpenError, Result};

@@ -38,6 +38,8 @@ layout! {
         rss_atomics: Embedded = "rss_stat.count",
         arg_start: u64 = "arg_start",
         arg_end: u64 = "arg_end",
+        env_start: u64 = "env_start",
+        env_end: u64 = "env_end",
         exe_file: u64 = "exe_file",
     }
 }
@@ -140,12 +142,26 @@ impl Kernel {
     /// Arguments of a process, as it was started or has rewritten them. They
     /// are user memory: filtered dumps have lost them.
     pub fn task_arguments(&self, task: &Task) -> Result<Vec<String>> {
+        let layout = self.layout::<MmLayout>()?;
+        self.user_strings(task, &layout.arg_start, &layout.arg_end)
+    }
+
+    /// The environment that a process was started with. User memory, too.
+    pub fn task_environment(&self, task: &Task) -> Result<Vec<String>> {
+        let layout = self.layout::<MmLayout>()?;
+        self.user_strings(task, &layout.env_start, &layout.env_end)
+    }
+
+    fn user_strings(
+        &self,
+        task: &Task,
+        start: &Member<u64>,
+        end: &Member<u64>,
+    ) -> Result<Vec<String>> {
         if task.mm == 0 {
             return Err(Error::Unavailable(format!("{} has no user memory", task.comm)));
         }
-        let layout = self.layout::<MmLayout>()?;
-        let start = layout.arg_start.read(self, task.mm)?;
-        let end = layout.arg_end.read(self, task.mm)?;
+        let (start, end) = (start.read(self, task.mm)?, end.read(self, task.mm)?);
         if start == 0 || end <= start {
             return Ok(Vec::new());
         }

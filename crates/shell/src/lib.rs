@@ -24,6 +24,7 @@ mod host;
 mod line;
 mod memory;
 pub mod output;
+mod pattern;
 pub mod progress;
 pub mod registry;
 mod run;

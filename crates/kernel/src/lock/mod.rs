@@ -12,7 +12,7 @@ use crate::stack::hex;
 use crate::symbol::SymbolAt;
 
 mod graph;
-mod node;
+pub(crate) mod node;
 mod owner;
 mod ring;
 mod waiter;

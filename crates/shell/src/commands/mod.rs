@@ -35,6 +35,7 @@ pub(crate) mod pagecache;
 pub(crate) mod print;
 pub(crate) mod ps;
 mod ps_family;
+mod ps_process;
 mod ps_times;
 pub(crate) mod pte;
 pub(crate) mod ptob;

@@ -7,18 +7,18 @@ use kmortem_kernel::mm::TaskMemory;
 use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
 use serde::Serialize;
 
-use super::{ps_family, ps_times, tasks};
+use super::{ps_family, ps_process, ps_times, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::target;
+use crate::{pattern, target};
 
 pub(crate) const COMMAND: Command = Command {
     name: "ps",
     summary: "lists the tasks",
-    arguments: "[PID | TASK | NAME]...",
+    arguments: "[PID | TASK | NAME | 'REGEX']...",
     options: &[
         Opt::flag('u', "tasks of user space only"),
         Opt::flag('k', "kernel threads only"),
@@ -34,11 +34,9 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('c', "with the children"),
         Opt::flag('g', "with the threads"),
         Opt::flag('S', "how many tasks are in each state"),
-        Opt::later('I'),
-        Opt::later('a'),
-        Opt::later('r'),
-        Opt::later('C'),
-        Opt::later('Y'),
+        Opt::flag('a', "arguments and environment, of user memory"),
+        Opt::flag('r', "resource limits"),
+        Opt::value('C', "CPUS", "with -l or -m: by CPU (0,2-3 or `all`)"),
     ],
     details: "\
 `>` marks what a CPU was running. VSZ and RSS are KiB, RSS with the part that
@@ -51,6 +49,9 @@ TR traced, ZO zombie, DE dead, PA parked, NE new.",
         ("-m", "how long ago each one ran"),
         ("-p 1", "who started PID 1"),
         ("kthreadd", "all tasks named kthreadd"),
+        ("'^kworker.*'", "all tasks with names that a regular expression matches"),
+        ("-m -C 0", "what ran on CPU 0, last one first"),
+        ("-r 1", "the limits of process 1"),
     ],
     takes_all: false,
     rows: &[
@@ -69,6 +70,16 @@ TR traced, ZO zombie, DE dead, PA parked, NE new.",
             options: "-p, -c, -g",
             row: "a task",
             members: "and `related`: its parents (first one first), children, or threads",
+        },
+        Rows {
+            options: "-a",
+            row: "a task",
+            members: "and `arguments` `environment`, or `unread`",
+        },
+        Rows {
+            options: "-r",
+            row: "a task",
+            members: "and `limits` (`name` `current` `maximum`; null: unlimited), or `unread`",
         },
         Rows { options: "-S", row: "a state", members: "`state` `tasks`" },
     ],
@@ -109,9 +120,12 @@ fn named<'t>(table: &'t TaskTable, words: &[String]) -> Result<Vec<&'t Task>, Co
     let mut chosen: Vec<&Task> = Vec::new();
     for word in words {
         let by_name: Vec<&Task> = table.list.iter().filter(|t| t.comm == *word).collect();
-        match by_name.is_empty() {
-            true => chosen.extend(target::find(COMMAND.name, table, word)?),
-            false => chosen.extend(by_name),
+        if !by_name.is_empty() {
+            chosen.extend(by_name);
+        } else if let Some(regex) = pattern::of_word(COMMAND.name, word)? {
+            chosen.extend(table.list.iter().filter(|task| regex.is_match(&task.comm)));
+        } else {
+            chosen.extend(target::find(COMMAND.name, table, word)?);
         }
     }
     Ok(chosen)
@@ -140,14 +154,26 @@ pub(super) fn show(
     };
     let chosen: Vec<&Task> = chosen.iter().copied().filter(|t| fits(t)).collect();
     // Of several that exclude each other the last one counts, as in crash.
-    match args.letters().filter(|l| "lmtpcgS".contains(*l)).last() {
-        Some('l') => return ps_times::last_run(kernel, chosen, false, out),
-        Some('m') => return ps_times::last_run(kernel, chosen, true, out),
+    match args.letters().filter(|l| "lmtpcgSar".contains(*l)).last() {
+        Some(letter @ ('l' | 'm')) => {
+            let Some(cpus) = args.value('C') else {
+                return ps_times::last_run(kernel, chosen, letter == 'm', out);
+            };
+            let possible = kernel.possible_cpus().map_err(super::failed(COMMAND.name))?;
+            let cpus = target::cpus(COMMAND.name, cpus, &possible)?;
+            return ps_times::by_cpu(kernel, &chosen, &cpus, letter == 'm', out);
+        }
+        Some('a') => return Ok(ps_process::arguments(kernel, &chosen, out)?),
+        Some('r') => return Ok(ps_process::limits(kernel, &chosen, out)?),
         Some('t') => return ps_times::cpu_times(kernel, chosen, out),
         Some('p') => return Ok(ps_family::parents(kernel, table, &chosen, out)?),
         Some('c') => return Ok(ps_family::children(kernel, table, &chosen, out)?),
         Some('g') => return Ok(ps_family::threads(table, &chosen, out)?),
         Some('S') => return Ok(ps_family::states(&chosen, out)?),
+        _ if args.has('C') => {
+            let what = "-C stands with -l or -m".to_owned();
+            return Err(CommandError::Usage { command: COMMAND.name, what });
+        }
         _ => {}
     }
     let total = total_pages(kernel);

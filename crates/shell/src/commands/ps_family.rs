@@ -18,8 +18,12 @@ struct Family<'a> {
     related: Vec<&'a Task>,
 }
 
-/// `task_struct.real_parent`.
+/// `task_struct.real_parent`. Whoever brought up a CPU only looks as if its
+/// idle task were a child: that one belongs to the first idle task.
 fn parent<'t>(kernel: &Kernel, table: &'t TaskTable, task: &Task) -> Option<&'t Task> {
+    if task.pid == 0 {
+        return table.at(kernel.symbol("init_task").ok()?);
+    }
     let layout = kernel.layout::<TaskLayout>().ok()?;
     table.at(layout.real_parent.read(kernel, task.addr).ok()?)
 }
@@ -67,11 +71,12 @@ pub(super) fn children(
     let parents: Vec<Option<u64>> =
         table.list.iter().map(|t| parent(kernel, table, t).map(|p| p.addr)).collect();
     for task in chosen {
-        // Threads of a child have the same parent. Idle tasks have none: they
-        // only look as if whoever brought up their CPU were theirs.
-        let related = table.list.iter().zip(&parents).filter(|(child, parent)| {
-            **parent == Some(task.addr) && child.addr != task.addr && child.pid != 0
-        });
+        // Threads of a child have the same parent.
+        let related = table
+            .list
+            .iter()
+            .zip(&parents)
+            .filter(|(child, parent)| **parent == Some(task.addr) && child.addr != task.addr);
         let related: Vec<&Task> = related.map(|(child, _)| child).collect();
         render_family(out, &Family { task, related }, "  (no children)")?;
     }
@@ -82,13 +87,14 @@ pub(super) fn children(
 pub(super) fn threads(table: &TaskTable, chosen: &[&Task], out: &mut Output<'_>) -> io::Result<()> {
     let mut shown: Vec<i32> = Vec::new();
     for task in chosen {
-        if task.pid != 0 && shown.contains(&task.tgid) {
+        if shown.contains(&task.tgid) {
             continue;
         }
         shown.push(task.tgid);
-        let leader = table.pid(task.tgid).filter(|_| task.pid != 0).unwrap_or(task);
-        let threads = table.list.iter().filter(|t| t.tgid == leader.tgid && !t.is_leader());
-        let related = if task.pid == 0 { Vec::new() } else { threads.collect() };
+        let group = table.list.iter().filter(|t| t.tgid == task.tgid);
+        // The idle tasks are one group, by their number, led by the first.
+        let leader = group.clone().find(|t| t.is_leader()).unwrap_or(task);
+        let related = group.filter(|t| t.addr != leader.addr).collect();
         render_family(out, &Family { task: leader, related }, "  (no threads)")?;
     }
     Ok(())

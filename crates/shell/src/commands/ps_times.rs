@@ -50,6 +50,24 @@ pub(super) fn last_run(
     Ok(())
 }
 
+/// The same in blocks, one for each of `cpus`.
+pub(super) fn by_cpu(
+    kernel: &Kernel,
+    chosen: &[&Task],
+    cpus: &[u32],
+    since: bool,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    for (i, cpu) in cpus.iter().enumerate() {
+        if !out.is_json() {
+            writeln!(out, "{}CPU: {cpu}", if i > 0 { "\n" } else { "" })?;
+        }
+        let there = chosen.iter().copied().filter(|task| task.cpu == *cpu);
+        last_run(kernel, there.collect(), since, out)?;
+    }
+    Ok(())
+}
+
 /// `rq.clock` of the CPUs that `tasks` are on.
 fn clocks(kernel: &Kernel, tasks: &[&Task]) -> FxHashMap<u32, u64> {
     let mut clocks = FxHashMap::default();
