@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::arch::x86_64::active;
 use crate::arch::x86_64::registers::Registers;
 use crate::arch::x86_64::stacks::{self, CpuStack};
 use crate::arch::x86_64::unwind::{Stacks, Start, unwind};
+use crate::arch::x86_64::{active, last_call};
 use crate::error::{Error, Result};
 use crate::layout::Embedded;
 use crate::stack::Stack;
@@ -77,16 +77,42 @@ impl Kernel {
         }
     }
 
+    /// A trace of a task's stack from given code or a given stack pointer, each
+    /// of which is as usual where it is not given. With a stack pointer alone:
+    /// from the first return address there or above it.
+    pub fn stack_at(&self, task: &Task, ip: Option<u64>, sp: Option<u64>) -> Stack {
+        let start = self.stack_start(task).and_then(|(usual, range)| {
+            let (ip, sp) = match (ip, sp) {
+                (None, Some(sp)) => {
+                    let at = (sp..range.end).step_by(8);
+                    let mut words = at.filter_map(|at| Some((self.read_u64(at).ok()?, at)));
+                    let found = words.find(|(ip, _)| self.is_text(*ip)).ok_or_else(|| {
+                        Error::Unavailable(format!("no address of code is on the stack at {sp:#x}"))
+                    })?;
+                    return Ok((
+                        Start::Switched { sp: found.1 + 8, at: found.1, ip: found.0, bp: 0 },
+                        range,
+                    ));
+                }
+                (ip, sp) => (ip.unwrap_or(usual.ip()), sp.unwrap_or(usual.sp())),
+            };
+            Ok((Start::Switched { sp, at: sp, ip, bp: 0 }, range))
+        });
+        match start {
+            Ok((start, range)) => {
+                unwind(self, &start, &Stacks { task: range, cpus: self.cpu_stacks() })
+            }
+            Err(e) => Stack::unavailable(e.to_string()),
+        }
+    }
+
     fn stack_start(&self, task: &Task) -> Result<(Start, Range<u64>)> {
         let range = self.stack_range(task)?;
         if task.active {
             let regs = self.cpu_registers().iter().find(|(cpu, _)| *cpu == task.cpu);
             return match regs {
                 Some((_, regs)) => Ok((Start::Registers(*regs), range)),
-                None => Err(Error::Unavailable(format!(
-                    "the task was running on CPU {} and the dump has no registers of that CPU",
-                    task.cpu
-                ))),
+                None => Ok((last_call::find(self, task)?, range)),
             };
         }
         let layout = self.layout::<TaskLayout>()?;

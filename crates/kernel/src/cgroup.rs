@@ -282,6 +282,14 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// The last part of a group's path; "/" for the root.
+    pub fn cgroup_name(&self, addr: u64) -> Result<String> {
+        let name = name_of(self, &*self.layout::<CgroupLayout>()?, addr)?;
+        Ok(if name.is_empty() { "/".to_owned() } else { name })
+    }
+}
+
 fn css_set(kernel: &Kernel, task: &Task) -> Result<u64> {
     match kernel.layout::<TaskLayout>()?.cgroups.read(kernel, task.addr)? {
         0 => Err(Error::Null(format!("the css_set of {}", task.comm))),

@@ -157,6 +157,11 @@ pub struct QueuedTask {
 }
 
 impl Kernel {
+    /// Whether a task runs or wants to (`on_rq`).
+    pub fn is_queued(&self, task: u64) -> Result<bool> {
+        Ok(self.layout::<TaskEntitiesLayout>()?.on_rq.read(self, task)? != 0)
+    }
+
     /// The runqueues of all possible CPUs.
     pub fn runqueues(&self) -> Result<Vec<Runqueue>> {
         self.possible_cpus()?.into_iter().map(|cpu| self.runqueue(cpu)).collect()

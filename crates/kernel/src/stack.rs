@@ -90,7 +90,11 @@ pub enum StackStart {
     SavedRegisters,
     /// The frame in which `__switch_to_asm` left a sleeping task.
     Switched,
-    /// The task was running and the dump has no registers of its CPU.
+    /// A call on the stack that never returned: the dump has no registers of
+    /// the CPU that ran the task.
+    Guessed,
+    /// The task was running, the dump has no registers of its CPU, and its
+    /// stack tells nothing.
     Unknown,
 }
 

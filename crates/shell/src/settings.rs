@@ -86,6 +86,8 @@ pub struct Settings {
     pub core: bool,
     #[allow(missing_docs)]
     pub unwind: bool,
+    /// `bt -O`: stacks by all return addresses that stand on them.
+    pub old_backtrace: bool,
     /// The kernel that was named on the command line.
     pub namelist: Option<String>,
 }
@@ -111,6 +113,7 @@ impl Default for Settings {
             hash: true,
             core: false,
             unwind: false,
+            old_backtrace: false,
             namelist: None,
         }
     }

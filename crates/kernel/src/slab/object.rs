@@ -58,22 +58,30 @@ pub struct SlabObject {
 }
 
 impl Kernel {
-    /// The slab object that `addr` lies in; none: that is no slab memory, or
-    /// lies between objects.
-    pub fn slab_object(&self, addr: u64) -> Result<Option<SlabObject>> {
-        let direct = self.space().direct_map().is_some_and(|map| map.contains(&addr));
-        if !direct {
+    /// Name of the cache whose slab memory `addr` lies in.
+    pub fn slab_cache_at(&self, addr: u64) -> Result<Option<String>> {
+        let Some(slab) = self.slab_at(addr)? else { return Ok(None) };
+        let cache = SlabAccess::new(self)?.cache(slab)?;
+        self.layout::<KmemCacheLayout>()?.name.read(self, cache).map(Some)
+    }
+
+    /// The slab whose memory `addr` lies in.
+    fn slab_at(&self, addr: u64) -> Result<Option<u64>> {
+        if !self.space().direct_map().is_some_and(|map| map.contains(&addr)) {
             return Ok(None);
         }
         let mut page = self.page(self.space().translate(addr)?)?;
         if page.usage == PageUse::Tail {
             page = self.page_at(page.head)?;
         }
-        if page.usage != PageUse::Slab {
-            return Ok(None);
-        }
+        Ok((page.usage == PageUse::Slab).then_some(page.addr))
+    }
+
+    /// The slab object that `addr` lies in; none: that is no slab memory, or
+    /// lies between objects.
+    pub fn slab_object(&self, addr: u64) -> Result<Option<SlabObject>> {
+        let Some(slab) = self.slab_at(addr)? else { return Ok(None) };
         let access = SlabAccess::new(self)?;
-        let slab = page.addr;
         let cache = access.cache(slab)?;
         let layout = self.layout::<KmemCacheLayout>()?;
         let counts = access.counts(slab)?;

@@ -7,8 +7,10 @@ use kmortem_kernel::stack::Stack;
 use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
 use serde::Serialize;
 
-use super::stack_text::{Radix, Style, render, render_raw};
-use super::{failed, task_header, tasks};
+use super::bt_words::Meaning;
+use super::stack_text::{Radix, Style, render};
+use super::{bt_search, bt_words, failed, task_header, tasks};
+use crate::address;
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -32,27 +34,32 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('s', "with the offset into the function"),
         Opt::flag('x', "offsets in hexadecimal"),
         Opt::flag('d', "offsets in decimal (the default)"),
-        Opt::later('t'),
-        Opt::later('T'),
-        Opt::later('l'),
-        Opt::later('e'),
-        Opt::later('E'),
-        Opt::later('F'),
-        Opt::later('o'),
-        Opt::later('O'),
-        Opt::later('v'),
-        Opt::later('I'),
-        Opt::later('S'),
+        Opt::flag('F', "as -f, with the names of symbols and slab caches; -FF: addresses, too"),
+        Opt::flag('t', "all addresses of code from where the stack is in use"),
+        Opt::flag('T', "all addresses of code on the stack"),
+        Opt::flag('o', "all return addresses on the stack as frames, stale ones too"),
+        Opt::flag('O', "makes -o the default, or no longer"),
+        Opt::flag('e', "possible exception frames on the stack"),
+        Opt::flag('E', "possible exception frames on the stacks of the CPUs"),
+        Opt::flag('v', "looks whether any task's stack ran over"),
+        Opt::flag('l', "source lines (need debuginfo)"),
+        Opt::value('I', "IP", "starts with this code"),
+        Opt::value('S', "SP", "starts with this stack pointer"),
     ],
     details: "\
 Without PID or TASK: the current task, which is the one that crashed unless
 `set` chose another. A running task's stack starts at the registers that the
 dump has for its CPU, so the frames above `panic` are there too. A frame that
-was not found by the kernel's own unwind rules says so at the end of its line.",
+was not found by the kernel's own unwind rules says so at the end of its line.
+What -o, -t, -T, -e and -E find may be left over from calls that have returned.
+With -S alone, a word that is a return address (as -t shows them) is the start.",
     examples: &[
         ("", "the task that crashed"),
         ("-a", "what each CPU was doing"),
         ("1 2", "two tasks"),
+        ("-FF 1", "with what each word of the frames is"),
+        ("-t 1", "what may lie between the frames"),
+        ("-v", "a check of all stacks"),
         ("-s -x 1", "with offsets, in hexadecimal"),
     ],
     takes_all: false,
@@ -63,6 +70,14 @@ was not found by the kernel's own unwind rules says so at the end of its line.",
             members: "`task`, `stack`: `frames` (`pc` `at` `sp` `symbol` `stack` `registers` `trust` `reason`), `end` (`user` with `registers`, `thread_start`, `broken` with `reason`), `start`",
         },
         Rows { options: "-r", row: "a stack's memory", members: "`task` `from` `words`" },
+        Rows { options: "-t, -T", row: "a task", members: "`task` `words` (`at` `pc` `symbol`)" },
+        Rows {
+            options: "-e",
+            row: "a task",
+            members: "`task` `found` (`addr` `user` `symbol` `registers`)",
+        },
+        Rows { options: "-E", row: "a CPU's stack", members: "`cpu` `kind` `found`, or `unread`" },
+        Rows { options: "-v", row: "a stack that ran over", members: "`task` `addr` `found`" },
     ],
     each: Some(show),
     run,
@@ -76,10 +91,36 @@ pub(super) struct TaskStack<'a> {
 }
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    if args.has('O') {
+        let old = &mut session.settings_mut().old_backtrace;
+        *old = !*old;
+        let which = if *old { "old" } else { "new" };
+        writeln!(out, "bt: use {which} bt method by default")?;
+        return Ok(());
+    }
     let session = &*session;
     let table = tasks(COMMAND.name, session, out)?;
+    if args.has('v') {
+        return bt_search::check(session.kernel(), table, out);
+    }
+    if args.has('E') {
+        let cpus = match args.value('c') {
+            Some(cpus) => {
+                let possible = session.kernel().possible_cpus().map_err(failed(COMMAND.name))?;
+                Some(target::cpus(COMMAND.name, cpus, &possible)?)
+            }
+            None => None,
+        };
+        return bt_search::show_cpus(session.kernel(), cpus.as_deref(), style(args), out);
+    }
     let chosen = choose(session, table, args)?;
     show(session, &chosen, args, out)
+}
+
+fn style(args: &Args) -> Style {
+    let hex = args.has('x') && !args.has('d');
+    let radix = if hex { Radix::Hex } else { Radix::Decimal };
+    Style { offsets: args.has('s'), radix, doubts: true }
 }
 
 /// The tasks that options and words mean.
@@ -138,18 +179,32 @@ pub(super) fn show(
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let kernel = session.kernel();
-    let style = Style {
-        offsets: args.has('s'),
-        radix: if args.has('x') && !args.has('d') { Radix::Hex } else { Radix::Decimal },
-    };
+    let style = style(args);
     if args.has('r') {
-        return show_raw(kernel, chosen, out);
+        return bt_words::show_raw(kernel, chosen, out);
     }
+    if args.has('t') || args.has('T') {
+        return bt_words::show_text(kernel, chosen, args.has('T'), style, out);
+    }
+    if args.has('e') {
+        return bt_search::show_saved(kernel, chosen, style, out);
+    }
+    if args.has('l') {
+        out.note("source lines need debuginfo, which kmortem does not read yet")?;
+    }
+    let how = How::of(session, args)?;
+    let style = Style { doubts: how != How::Old, ..style };
+    let meaning = match (args.count('F'), args.has('f')) {
+        (0, false) => None,
+        (0, true) => Some(Meaning::None),
+        (1, _) => Some(Meaning::Names),
+        _ => Some(Meaning::NamesAndAddresses),
+    };
     let only = args.value('R');
     let mut first = true;
     // In batches: stacks are found on all cores, and little waits to be shown.
     for batch in chosen.chunks(512) {
-        let found = stacks_of(kernel, batch);
+        let found = stacks_of(kernel, batch, how);
         for row in found.iter().filter(|row| only.is_none_or(|name| goes_through(row, name))) {
             if out.is_json() {
                 out.row(row)?;
@@ -159,17 +214,49 @@ pub(super) fn show(
                 writeln!(out)?;
             }
             task_header::render(out, row.task)?;
-            let words = if args.has('f') { Some(frame_words(kernel, row)) } else { None };
+            let words = meaning.map(|m| bt_words::frame_words(kernel, &row.stack, m));
             render(out, &row.stack, words.as_deref(), style)?;
         }
     }
     Ok(())
 }
 
+/// How a stack is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By the kernel's unwind rules.
+    Rules,
+    /// By all return addresses that stand on it.
+    Old,
+    /// By the rules, from what the command line says.
+    From { ip: Option<u64>, sp: Option<u64> },
+}
+
+impl How {
+    fn of(session: &Session, args: &Args) -> Result<How, CommandError> {
+        let kernel = session.kernel();
+        let value = |letter| {
+            let word = args.value(letter);
+            word.map(|word| address::address(COMMAND.name, kernel, word)).transpose()
+        };
+        let (ip, sp) = (value('I')?, value('S')?);
+        Ok(match (ip, sp) {
+            (None, None) if args.has('o') != session.settings().old_backtrace => How::Old,
+            (None, None) => How::Rules,
+            (ip, sp) => How::From { ip, sp },
+        })
+    }
+}
+
 /// The stacks of many tasks at once, in the order of the tasks.
-fn stacks_of<'t>(kernel: &Kernel, tasks: &[&'t Task]) -> Vec<TaskStack<'t>> {
+fn stacks_of<'t>(kernel: &Kernel, tasks: &[&'t Task], how: How) -> Vec<TaskStack<'t>> {
     use rayon::prelude::*;
-    let one = |task: &'t Task| TaskStack { task, stack: kernel.stack(task) };
+    let follow = |task: &Task| match how {
+        How::Rules => kernel.stack(task),
+        How::Old => kernel.stale_stack(task),
+        How::From { ip, sp } => kernel.stack_at(task, ip, sp),
+    };
+    let one = |task: &'t Task| TaskStack { task, stack: follow(task) };
     match tasks {
         // Threads cost more than one stack does.
         [task] => vec![one(task)],
@@ -183,72 +270,13 @@ pub(super) fn switched_sp(kernel: &Kernel, task: &Task) -> Option<u64> {
     layout.thread_sp.read(kernel, task.addr).ok()
 }
 
-fn goes_through(row: &TaskStack<'_>, function: &str) -> bool {
+/// Whether a stack goes through a function, or an address of code.
+fn goes_through(row: &TaskStack<'_>, reference: &str) -> bool {
+    let address = address::hex(reference);
     let named = |f: &kmortem_kernel::stack::Frame| {
-        f.symbol.as_ref().is_some_and(|s| s.name == function) || f.function() == function
+        f.symbol.as_ref().is_some_and(|s| s.name == reference)
+            || f.function() == reference
+            || Some(f.pc) == address
     };
     row.stack.frames.iter().any(named)
-}
-
-/// For each frame: the stack words from behind it to its caller's return
-/// address, which belong to the caller. `None` where they can't be read.
-fn frame_words(kernel: &Kernel, row: &TaskStack<'_>) -> Vec<(u64, Option<Vec<u64>>)> {
-    let frames = &row.stack.frames;
-    (0..frames.len())
-        .map(|i| {
-            let from = frames[i].at.wrapping_add(8);
-            let next = frames.get(i + 1).map(|f| f.at + 8);
-            // A frame on another stack, or the last one, has no end to show.
-            let to = next.filter(|to| *to >= from && to - from <= 1 << 16).unwrap_or(from);
-            (from, read_words(kernel, from, to))
-        })
-        .collect()
-}
-
-fn read_words(kernel: &Kernel, from: u64, to: u64) -> Option<Vec<u64>> {
-    let bytes = kernel.read_bytes(from, to.checked_sub(from)?).ok()?;
-    let word = |raw: &[u8]| raw.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b));
-    Some(bytes.chunks_exact(8).map(word).collect())
-}
-
-/// A row of JSON of `bt -r`.
-#[derive(Serialize)]
-struct RawStack<'a> {
-    task: &'a Task,
-    /// Address of the first word.
-    #[serde(serialize_with = "kmortem_kernel::stack::hex")]
-    from: u64,
-    /// `symbol+offset` where a word is an address in the kernel's image or a
-    /// module, else the word in hexadecimal.
-    words: Vec<String>,
-}
-
-/// The memory of whole stacks, two words a line.
-fn show_raw(kernel: &Kernel, chosen: &[&Task], out: &mut Output<'_>) -> Result<(), CommandError> {
-    for (i, task) in chosen.iter().enumerate() {
-        let from = kernel.stack_range(task).map_err(failed(COMMAND.name))?;
-        let Some(words) = read_words(kernel, from.start, from.end) else {
-            out.note(format_args!("the stack at {:#x} can't be read", from.start))?;
-            continue;
-        };
-        let words: Vec<String> = words.iter().map(|word| named(kernel, *word)).collect();
-        if out.is_json() {
-            out.row(&RawStack { task, from: from.start, words })?;
-            continue;
-        }
-        if i > 0 {
-            writeln!(out)?;
-        }
-        task_header::render(out, task)?;
-        render_raw(out, from.start, &words)?;
-    }
-    Ok(())
-}
-
-fn named(kernel: &Kernel, word: u64) -> String {
-    match kernel.symbol_at(word) {
-        Some(symbol) if symbol.offset == 0 => symbol.name,
-        Some(symbol) => format!("{}+{}", symbol.name, symbol.offset),
-        None => format!("{word:016x}"),
-    }
 }

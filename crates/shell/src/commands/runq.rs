@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use kmortem_kernel::Kernel;
 use kmortem_kernel::sched::{QueuedTask, Runqueue};
-use kmortem_kernel::task::{Task, TaskTable};
+use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
+use serde::Serialize;
 
-use super::{failed, ps_times, tasks};
+use super::{failed, ps_times, runq_groups, tasks};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -21,20 +23,35 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('t', "each CPU's clock, and when its task got it"),
         Opt::flag('m', "how long each CPU's task has had it"),
         Opt::value('c', "CPUS", "these CPUs only (0,2-3)"),
-        Opt::later('g'),
-        Opt::later('T'),
-        Opt::later('d'),
+        Opt::flag('T', "how far each CPU's clock is behind the one that ticked last"),
+        Opt::flag('g', "by task groups, with the names of their cgroups"),
+        Opt::flag('d', "tasks that say that they are queued, whether they are or not"),
     ],
     details: "\
 Numbers in brackets are the kernel's priorities: 0 to 99 real time, 100 to 139
-fair. Tasks of the fair queue stand in the order in which they would run.",
-    examples: &[("", "all runqueues"), ("-m", "for how long each task has run")],
+fair. Tasks of the fair queue stand in the order of its tree: of virtual run time
+up to 6.5, of virtual deadlines since. [DELAYED] tasks sleep, and are in the tree
+until they have paid their time back. -g shows throttled groups, too.",
+    examples: &[
+        ("", "all runqueues"),
+        ("-m", "for how long each task has run"),
+        ("-g", "by task groups"),
+        ("-T -c 0", "the clock of CPU 0"),
+    ],
     takes_all: false,
-    rows: &[Rows {
-        options: "",
-        row: "a CPU",
-        members: "`cpu` `addr` `current` `idle` `clock_ns` `nr_running` `deadline` `realtime` `fair` `nr_switches` `nr_iowait` `rt_array` `fair_tree`",
-    }],
+    rows: &[
+        Rows {
+            options: "",
+            row: "a CPU",
+            members: "`cpu` `addr` `current` `idle` `fair_tree` `rt_array` `clock_ns` `nr_running` `nr_switches` `nr_iowait` `stop` `deadline` `realtime` `fair` `unread`",
+        },
+        Rows {
+            options: "-g",
+            row: "a CPU",
+            members: "`cpu` `current` `realtime` `fair`: the root group's queues (`group` `queue` `name` `throttled` `queued`: tasks and groups), `unread`",
+        },
+        Rows { options: "-d", row: "a CPU", members: "`cpu` `queued`" },
+    ],
     each: None,
     run,
 };
@@ -42,17 +59,20 @@ fair. Tasks of the fair queue stand in the order in which they would run.",
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
     let kernel = session.kernel();
-    let mut queues = kernel.runqueues().map_err(failed(COMMAND.name))?;
-    if let Some(cpus) = args.value('c') {
-        let possible: Vec<u32> = queues.iter().map(|q| q.cpu).collect();
-        let cpus = target::cpus(COMMAND.name, cpus, &possible)?;
-        queues.retain(|q| cpus.contains(&q.cpu));
+    let chosen = cpus(kernel, args)?;
+    match args.letters().filter(|l| "tmTgd".contains(*l)).last() {
+        Some('g') => return runq_groups::show(session, &chosen, out),
+        Some('d') => return show_queued(session, &chosen, out),
+        _ => {}
     }
+    let mut queues = kernel.runqueues().map_err(failed(COMMAND.name))?;
+    queues.retain(|queue| chosen.contains(&queue.cpu));
     if out.is_json() {
         out.rows(&queues)?;
     } else {
         let table = tasks(COMMAND.name, session, out)?;
-        match args.letters().filter(|l| "tm".contains(*l)).last() {
+        match args.letters().filter(|l| "tmT".contains(*l)).last() {
+            Some('T') => render_lags(out, &queues)?,
             Some('t') => render_clocks(out, &queues, table)?,
             Some(_) => render_times(out, &queues, table)?,
             None => render(out, &queues, table)?,
@@ -62,6 +82,64 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         for reason in &queue.unread {
             out.note(format_args!("CPU {}: {reason}", queue.cpu))?;
         }
+    }
+    Ok(())
+}
+
+/// The CPUs that are meant.
+fn cpus(kernel: &Kernel, args: &Args) -> Result<Vec<u32>, CommandError> {
+    let possible = kernel.possible_cpus().map_err(failed(COMMAND.name))?;
+    match args.value('c') {
+        Some(cpus) => target::cpus(COMMAND.name, cpus, &possible),
+        None => Ok(possible),
+    }
+}
+
+/// A row of JSON of `runq -d`.
+#[derive(Serialize)]
+struct Queued<'a> {
+    cpu: u32,
+    queued: Vec<&'a Task>,
+}
+
+/// Tasks whose own word says that they are on a queue.
+fn show_queued(session: &Session, cpus: &[u32], out: &mut Output<'_>) -> Result<(), CommandError> {
+    let kernel = session.kernel();
+    let table = tasks(COMMAND.name, session, out)?;
+    let queued = |task: &&Task| kernel.is_queued(task.addr).unwrap_or(false);
+    let queued: Vec<&Task> = table.list.iter().filter(queued).collect();
+    let layout = kernel.layout::<TaskLayout>().map_err(failed(COMMAND.name))?;
+    for (i, cpu) in cpus.iter().enumerate() {
+        let queued: Vec<&Task> = queued.iter().copied().filter(|t| t.cpu == *cpu).collect();
+        if out.is_json() {
+            out.row(&Queued { cpu: *cpu, queued })?;
+            continue;
+        }
+        writeln!(out, "{}CPU {cpu}", if i > 0 { "\n" } else { "" })?;
+        for task in &queued {
+            let prio = layout.prio.read(kernel, task.addr);
+            let prio = prio.map_or("-".to_owned(), |prio| prio.to_string());
+            let (pid, addr, comm) = (task.pid, task.addr, &task.comm);
+            writeln!(
+                out,
+                "     [{prio:>3}] PID: {pid:<5}  TASK: {addr:016x}  COMMAND: \"{comm}\""
+            )?;
+        }
+        if queued.is_empty() {
+            writeln!(out, "     [no tasks queued]")?;
+        }
+    }
+    Ok(())
+}
+
+/// How far the CPUs' clocks are behind the latest, the latest first.
+fn render_lags(out: &mut dyn Write, queues: &[Runqueue]) -> io::Result<()> {
+    let mut queues: Vec<&Runqueue> = queues.iter().collect();
+    queues.sort_by_key(|queue| std::cmp::Reverse(queue.clock_ns));
+    let latest = queues.first().map_or(0, |queue| queue.clock_ns);
+    for queue in queues {
+        let lag = (latest - queue.clock_ns) as f64 / 1e9;
+        writeln!(out, "  CPU {}: {lag:.2} secs", queue.cpu)?;
     }
     Ok(())
 }

@@ -36,10 +36,12 @@ pub(super) struct Style {
     pub offsets: bool,
     /// Their form.
     pub radix: Radix,
+    /// Why a frame is a guess, where it is one.
+    pub doubts: bool,
 }
 
 impl Style {
-    fn offset(self, value: u64) -> String {
+    pub(super) fn offset(self, value: u64) -> String {
         match self.radix {
             Radix::Decimal => format!("+{value}"),
             Radix::Hex => format!("+{value:#x}"),
@@ -48,7 +50,7 @@ impl Style {
 }
 
 /// Words of a frame from an address on; `None` where they can't be read.
-pub(super) type FrameWords = (u64, Option<Vec<u64>>);
+pub(super) type FrameWords = (u64, Option<Vec<String>>);
 
 /// Writes a stack, with `words` below each frame.
 pub(super) fn render(
@@ -105,25 +107,26 @@ fn render_frame(out: &mut dyn Write, number: usize, frame: &Frame, style: Style)
     if let Some(module) = frame.symbol.as_ref().and_then(|s| s.module.as_ref()) {
         write!(out, " [{module}]")?;
     }
-    writeln!(out, "{}", doubt(frame))
+    writeln!(out, "{}", doubt(frame, style))
 }
 
-fn doubt(frame: &Frame) -> String {
+fn doubt(frame: &Frame, style: Style) -> String {
     match &frame.trust {
-        Trust::Guess(why) => format!(" (guess: {why})"),
-        Trust::Registers | Trust::Unwound => String::new(),
+        Trust::Guess(why) if style.doubts => format!(" (guess: {why})"),
+        _ => String::new(),
     }
 }
 
-fn render_exception(out: &mut dyn Write, frame: &Frame, style: Style) -> io::Result<()> {
+pub(super) fn render_exception(out: &mut dyn Write, frame: &Frame, style: Style) -> io::Result<()> {
     let name = match &frame.symbol {
+        Some(symbol) if symbol.offset == 0 => symbol.name.clone(),
         Some(symbol) => format!("{}{}", symbol.name, style.offset(symbol.offset)),
         None => "unknown or invalid address".to_owned(),
     };
-    writeln!(out, "    [exception RIP: {name}]{}", doubt(frame))
+    writeln!(out, "    [exception RIP: {name}]{}", doubt(frame, style))
 }
 
-fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<()> {
+pub(super) fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<()> {
     match left {
         // The way in from user space and the task's own stack have no mark.
         StackKind::Task | StackKind::Entry => Ok(()),
@@ -134,7 +137,11 @@ fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<()> {
 
 /// The block of registers. Where only the processor's own part was saved, the
 /// others are left out: they are not zero, they are unknown.
-fn render_registers(out: &mut dyn Write, regs: &Registers, entered: bool) -> io::Result<()> {
+pub(super) fn render_registers(
+    out: &mut dyn Write,
+    regs: &Registers,
+    entered: bool,
+) -> io::Result<()> {
     let get = |reg: Reg| regs.get(reg).unwrap_or(0);
     writeln!(
         out,
@@ -164,24 +171,11 @@ fn render_registers(out: &mut dyn Write, regs: &Registers, entered: bool) -> io:
 }
 
 /// Two words a line, below a frame.
-fn render_words(out: &mut dyn Write, from: u64, words: &[u64]) -> io::Result<()> {
+fn render_words(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<()> {
     for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
         write!(out, "    {at:016x}: ")?;
         for word in pair {
-            write!(out, "{word:016x} ")?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
-}
-
-/// A whole stack's memory, as `bt -r` shows it: symbols where a word is the
-/// address of one.
-pub(super) fn render_raw(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<()> {
-    for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
-        write!(out, "{at:016x}:  ")?;
-        for word in pair {
-            write!(out, "{word:<16} ")?;
+            write!(out, "{word} ")?;
         }
         writeln!(out)?;
     }
@@ -194,7 +188,7 @@ mod tests {
     use kmortem_kernel::SymbolAt;
     use kmortem_kernel::stack::StackStart;
 
-    const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal };
+    const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal, doubts: true };
 
     fn frame(pc: u64, at: u64, name: &str, stack: StackKind) -> Frame {
         let symbol = (!name.is_empty()).then(|| SymbolAt {
@@ -255,10 +249,11 @@ mod tests {
 
     #[test]
     fn offsets_are_decimal_or_hexadecimal() {
-        let decimal = text(&interrupted(), Style { offsets: true, radix: Radix::Decimal });
+        let decimal =
+            text(&interrupted(), Style { offsets: true, radix: Radix::Decimal, doubts: true });
         assert!(decimal.contains(" asm_timer+18 at ffffffff81000012\n"), "{decimal}");
         assert!(decimal.contains("[exception RIP: crasher_walk+202]"), "{decimal}");
-        let hex = text(&interrupted(), Style { offsets: true, radix: Radix::Hex });
+        let hex = text(&interrupted(), Style { offsets: true, radix: Radix::Hex, doubts: true });
         assert!(hex.contains(" asm_timer+0x12 at ffffffff81000012\n"), "{hex}");
         assert!(hex.contains("[exception RIP: crasher_walk+0xca]"), "{hex}");
     }
@@ -289,7 +284,7 @@ mod tests {
             end: StackEnd::ThreadStart,
             start: StackStart::Switched,
         };
-        let words = [(0x1008, Some(vec![1, 2, 3]))];
+        let words = [(0x1008, Some([1, 2, 3].map(|word| format!("{word:016x}")).to_vec()))];
         let mut out = Vec::new();
         render(&mut out, &stack, Some(&words), PLAIN).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());

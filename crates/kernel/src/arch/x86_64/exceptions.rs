@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::registers::{PT_REGS_SIZE, Reg, Registers};
 use super::stacks::{CpuStack, StackKind};
+use crate::Kernel;
 use crate::error::{Error, Result};
 use crate::stack::hex;
 use crate::symbol::SymbolAt;
 use crate::task::Task;
-use crate::Kernel;
 
 /// Bits of the flags register that are zero on every processor.
 const ZERO_FLAGS: u64 = 0xffff_ffff_ffc0_8028;
@@ -82,13 +82,13 @@ impl Kernel {
         others.sort_by_key(|(order, s)| (s.cpu, *order));
         let others = others.into_iter().map(|(_, s)| s);
         let search = |stack: &CpuStack| {
-            let (found, unread) = match self.search(stack.range.clone(), stack.kind != StackKind::Irq)
-            {
-                Ok(found) => (found, None),
-                // Guests without encryption have no #VC stacks.
-                Err(_) if stack.kind == StackKind::Vc => return None,
-                Err(e) => (Vec::new(), Some(e.to_string())),
-            };
+            let (found, unread) =
+                match self.search(stack.range.clone(), stack.kind != StackKind::Irq) {
+                    Ok(found) => (found, None),
+                    // Guests without encryption have no #VC stacks.
+                    Err(_) if stack.kind == StackKind::Vc => return None,
+                    Err(e) => (Vec::new(), Some(e.to_string())),
+                };
             Some(CpuStackRegisters { cpu: stack.cpu, kind: stack.kind, found, unread })
         };
         irq.into_iter().chain(others).filter_map(search).collect()

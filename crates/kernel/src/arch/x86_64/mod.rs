@@ -1,7 +1,9 @@
 //! x86_64.
 
 pub mod active;
+pub mod exceptions;
 mod height;
+pub(crate) mod last_call;
 pub mod locate;
 pub mod paging;
 pub mod registers;

@@ -48,6 +48,38 @@ pub enum Start {
         /// Saved frame pointer.
         bp: u64,
     },
+    /// From a return address on the stack of a CPU that nobody has registers
+    /// of, which may be the innermost frame for the reason given.
+    Guessed {
+        /// Stack pointer after the return.
+        sp: u64,
+        /// Stack address of the return address.
+        at: u64,
+        /// The return address.
+        ip: u64,
+        /// Frame pointer, 0 where it is not known.
+        bp: u64,
+        /// Why it is believed.
+        why: String,
+    },
+}
+
+impl Start {
+    /// Where the code goes on.
+    pub fn ip(&self) -> u64 {
+        match self {
+            Start::Registers(regs) => regs.ip(),
+            Start::Switched { ip, .. } | Start::Guessed { ip, .. } => *ip,
+        }
+    }
+
+    /// The stack pointer.
+    pub fn sp(&self) -> u64 {
+        match self {
+            Start::Registers(regs) => regs.sp(),
+            Start::Switched { sp, .. } | Start::Guessed { sp, .. } => *sp,
+        }
+    }
 }
 
 /// The stacks on which a trace may move.
@@ -117,6 +149,19 @@ pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
                 trust: Trust::Unwound,
             };
             (state, StackStart::Switched)
+        }
+        Start::Guessed { sp, at, ip, bp, why } => {
+            let state = State {
+                ip: *ip,
+                sp: *sp,
+                bp: *bp,
+                at: *at,
+                regs: None,
+                exact: false,
+                full: None,
+                trust: Trust::Guess(why.clone()),
+            };
+            (state, StackStart::Guessed)
         }
     };
     let mut walk = Walk { kernel, stacks, frames: Vec::new(), switches: 0, guesses: 0 };
