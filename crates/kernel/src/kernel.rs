@@ -255,6 +255,12 @@ impl Kernel {
         Ok(layout)
     }
 
+    /// The type that the dump has for the variable or function `name`.
+    pub fn type_of_symbol(&self, name: &str) -> Option<Type<'_>> {
+        let btf = self.btf().ok()?;
+        btf.variable(name).or_else(|| btf.function(name))
+    }
+
     /// The global variable `name` with the type that BTF, or the table of
     /// well-known globals, gives it.
     pub fn object(&self, name: &str) -> Result<Object<'_>> {

@@ -30,6 +30,8 @@ pub struct Session {
     pub(crate) depth: usize,
     /// Whether the session should end.
     ended: bool,
+    /// What `p` was asked so far: `$1` is the value of the first.
+    history: Vec<String>,
 }
 
 impl Session {
@@ -46,6 +48,7 @@ impl Session {
             alias_origin: Origin::Runtime,
             depth: 0,
             ended: false,
+            history: Vec::new(),
         }
     }
 
@@ -62,6 +65,16 @@ impl Session {
     /// For `set`.
     pub fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
+    }
+
+    /// Expressions whose values `$1`, `$2`, ... are.
+    pub(crate) fn history(&self) -> &[String] {
+        &self.history
+    }
+
+    /// For `p`: one more expression has a value.
+    pub(crate) fn remember(&mut self, expression: String) {
+        self.history.push(expression);
     }
 
     /// How far the running command has come.

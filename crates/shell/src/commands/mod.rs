@@ -56,6 +56,7 @@ pub(crate) mod sig;
 mod size;
 mod stack_text;
 pub(crate) mod star;
+mod struct_pointers;
 pub(crate) mod structure;
 pub(crate) mod swap;
 pub(crate) mod sym;

@@ -72,6 +72,14 @@ impl Bytes {
         range.and_then(|(from, to)| self.data.get(from..to)).ok_or_else(outside)
     }
 
+    /// Why nothing of it is there, if so.
+    pub(crate) fn nothing(&self) -> Option<&str> {
+        let len = self.data.len().max(1) as u64;
+        let missing: u64 = self.holes.iter().map(|(hole, _)| hole.end - hole.start).sum();
+        let (_, why) = self.holes.first().filter(|_| missing >= len)?;
+        Some(why)
+    }
+
     /// A little-endian integer of up to 16 bytes at `offset`.
     pub(crate) fn integer(&self, offset: u64, len: u64) -> Result<u128, String> {
         let bytes = self.get(offset, len.min(16))?;

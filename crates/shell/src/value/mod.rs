@@ -11,6 +11,8 @@
 mod bytes;
 mod data;
 pub(crate) mod declare;
+pub(crate) mod definition;
+pub(crate) mod expression;
 mod members;
 mod read;
 mod render;
@@ -24,7 +26,7 @@ pub(crate) use bytes::Bytes;
 pub(crate) use data::{Member, Value};
 pub(crate) use members::{Shown, members_exist};
 pub(crate) use read::{MOST_ELEMENTS, Reader, symbol};
-pub(crate) use render::render;
+pub(crate) use render::{render, render_member};
 pub(crate) use style::{Format, Style};
 
 /// Whether `name` (without `struct` or `union`) is a struct, a union or a typedef of one:

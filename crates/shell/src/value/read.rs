@@ -206,7 +206,7 @@ fn is_bool(ty: Type<'_>) -> bool {
 }
 
 /// A type whose arrays are text: an integer of one byte.
-fn is_character(ty: Type<'_>) -> bool {
+pub(crate) fn is_character(ty: Type<'_>) -> bool {
     let ty = ty.strip();
     ty.kind() == Kind::Int && ty.size() == Some(1) && !is_bool(ty)
 }

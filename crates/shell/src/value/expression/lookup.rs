@@ -1,0 +1,82 @@
+//! What names mean: symbols, constants of enums, types.
+
+use kmortem_debuginfo::btf::{Kind, Type};
+use kmortem_kernel::{Error, Kernel};
+
+use super::ctype::CType;
+use super::operand::{Operand, Place};
+
+/// Whether `name` is a type, and no symbol: symbols come first, as in gdb.
+pub(super) fn is_type_name(kernel: &Kernel, name: &str) -> bool {
+    kernel.ty(name).is_ok_and(|ty| ty.kind() != Kind::Void) && kernel.symbol_anywhere(name).is_err()
+}
+
+/// The variable, function or constant `name`.
+pub(super) fn name<'k>(kernel: &'k Kernel, name: &str) -> Result<Operand<'k>, String> {
+    let symbol = kernel.symbol_anywhere(name);
+    if let Ok(addr) = symbol {
+        return Ok(Operand { ty: type_of_symbol(kernel, name), place: Place::Memory(addr) });
+    }
+    match constant(kernel, name) {
+        Some((ty, value)) => {
+            let size = ty.size().unwrap_or(4);
+            Ok(Operand::computed(CType::Known(ty), value as u64, size))
+        }
+        None => Err(match kernel.btf() {
+            Err(why) => format!("there is no symbol `{name}`, and {why}"),
+            Ok(_) => format!("there is no symbol, constant or type `{name}`"),
+        }),
+    }
+}
+
+/// The type of a symbol: what the dump says, else what is known of well-known ones.
+pub(crate) fn type_of_symbol<'k>(kernel: &'k Kernel, name: &str) -> CType<'k> {
+    if let Some(ty) = kernel.type_of_symbol(name) {
+        return CType::of(ty);
+    }
+    let declared = kmortem_kernel::symbol::global_type(name);
+    declared
+        .and_then(|text| super::type_of_declaration(kernel, text).ok())
+        .unwrap_or_else(|| CType::Unknown(name.to_owned()))
+}
+
+/// The enum that has the constant `name`, and its value.
+pub(crate) fn constant<'k>(kernel: &'k Kernel, name: &str) -> Option<(Type<'k>, i64)> {
+    let enums = kernel.btf().ok()?.types();
+    let mut enums = enums.filter(|ty| matches!(ty.kind(), Kind::Enum | Kind::Enum64));
+    enums.find_map(|ty| {
+        let found = ty.enumerators().find(|constant| constant.name == name)?;
+        Some((ty, found.value))
+    })
+}
+
+/// A type by its name as it was typed.
+pub(super) fn base_type<'k>(kernel: &'k Kernel, name: &str) -> Result<CType<'k>, String> {
+    if name == "void" {
+        return Ok(CType::Void);
+    }
+    match kernel.ty(name) {
+        Ok(ty) => Ok(CType::Known(ty)),
+        Err(error) => builtin(name).ok_or_else(|| match error {
+            Error::NoType(_) => format!("the dump has no type `{name}`"),
+            error => error.to_string(),
+        }),
+    }
+}
+
+/// Integers that C has, whether the dump names them or not.
+fn builtin(name: &str) -> Option<CType<'static>> {
+    let (unsigned, bare) = match name.strip_prefix("unsigned ") {
+        Some(bare) => (true, bare),
+        None => (false, name),
+    };
+    let size = match bare {
+        "char" | "signed char" => 1,
+        "short" => 2,
+        "int" => 4,
+        "long" | "long long" => 8,
+        "double" => return Some(CType::Double),
+        _ => return None,
+    };
+    Some(CType::Integer { size, signed: !unsigned })
+}
