@@ -153,8 +153,8 @@ fn declarations_are_c() {
     let btf = parse(&b);
     let declare = |id, name: &str| btf.ty(id).unwrap().declaration(name);
     assert_eq!(declare(pointer, ""), "struct task_struct *");
-    assert_eq!(declare(konst_pointer, "p"), "const struct task_struct *const p");
-    assert_eq!(declare(restricted, ""), "struct task_struct *restrict");
+    assert_eq!(declare(konst_pointer, "p"), "const struct task_struct * const p");
+    assert_eq!(declare(restricted, ""), "struct task_struct * restrict");
     let taken = "(struct task_struct *task, const struct task_struct *, ...)";
     assert_eq!(declare(handler, "f"), format!("int (*f){taken}"));
     assert_eq!(declare(handlers, "table"), format!("int (*table[3]){taken}"));

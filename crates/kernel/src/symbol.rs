@@ -111,5 +111,5 @@ const GLOBALS: &[(&str, &str)] = &[
     ("vmemmap_base", "unsigned long"),          // arch/x86/mm/kaslr.c
     ("panic_cpu", "int"),                       // kernel/panic.c
     ("tainted_mask", "unsigned long"),          // kernel/panic.c
-    ("saved_command_line", "char"),             // init/main.c, a pointer to it
+    ("saved_command_line", "char *"),           // init/main.c
 ];

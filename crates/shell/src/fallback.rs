@@ -8,6 +8,10 @@ use crate::value;
 
 /// The command that takes the whole line.
 pub(crate) fn meaning(kernel: &Kernel, word: &str) -> Option<&'static str> {
+    // gdb's words with a format: `p/x`, `x/8gx`.
+    if crate::commands::gdb::understands(word) {
+        return Some("gdb");
+    }
     let name = word.split(['.', '-', '[', '+']).next().unwrap_or(word);
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return None;

@@ -76,7 +76,7 @@ fn base_name(ty: Type<'_>) -> String {
 fn qualify(word: &str, target: Type<'_>, declarator: &mut String, qualifiers: &mut String) {
     if target.strip_while(Kind::is_qualifier).kind() == Kind::Ptr {
         let space = if declarator.is_empty() { "" } else { " " };
-        declarator.insert_str(0, &format!("{word}{space}"));
+        declarator.insert_str(0, &format!(" {word}{space}"));
     } else {
         qualifiers.push_str(word);
         qualifiers.push(' ');

@@ -29,12 +29,7 @@ pub(super) struct Target {
 
 /// What the pointers among the members at `paths` point to; without paths, those among all members
 /// that stand in the struct itself.
-pub(super) fn targets(
-    kernel: &Kernel,
-    ty: Type<'_>,
-    paths: &[&str],
-    bytes: &Bytes,
-) -> Vec<Target> {
+pub(super) fn targets(kernel: &Kernel, ty: Type<'_>, paths: &[&str], bytes: &Bytes) -> Vec<Target> {
     let all: Vec<&str> = match paths {
         [] => ty.strip().members().map(|m| m.name).filter(|name| !name.is_empty()).collect(),
         paths => paths.to_vec(),
@@ -66,12 +61,18 @@ fn target(kernel: &Kernel, ty: Type<'_>, path: &str, bytes: &Bytes) -> Option<Ta
         Kind::FuncProto | Kind::Void if target.symbol.is_some() => {}
         Kind::FuncProto => target.remark = Some("(unknown)".to_owned()),
         Kind::Void => target.remark = Some("(unknown target type)".to_owned()),
-        Kind::Fwd => target.remark = Some(format!("({}: not in the types of this dump)", what.c_name())),
+        Kind::Fwd => {
+            target.remark = Some(format!("({}: not in the types of this dump)", what.c_name()))
+        }
         // As text, where it is one.
         Kind::Int if is.size() == Some(1) => {
             match Reader::new(kernel).pointer(address, Some(what)) {
-                Value::Pointer { text: Some(Ok(text)), .. } => target.value = Some(Value::Text(text)),
-                Value::Pointer { text: Some(Err(why)), .. } => target.remark = Some(not_there(&why)),
+                Value::Pointer { text: Some(Ok(text)), .. } => {
+                    target.value = Some(Value::Text(text))
+                }
+                Value::Pointer { text: Some(Err(why)), .. } => {
+                    target.remark = Some(not_there(&why))
+                }
                 _ => {}
             }
         }

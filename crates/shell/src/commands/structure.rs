@@ -40,8 +40,7 @@ pub(crate) const COMMAND: Command = Command {
     run: |session, args, out| run(session, args, out, Some(Kind::Struct)),
 };
 
-pub(super) const ARGUMENTS: &str =
-    "NAME[.MEMBER[,MEMBER]...] [ADDRESS | SYMBOL][:CPUS] [COUNT]";
+pub(super) const ARGUMENTS: &str = "NAME[.MEMBER[,MEMBER]...] [ADDRESS | SYMBOL][:CPUS] [COUNT]";
 
 pub(super) const OPTIONS: &[Opt] = &[
     Opt::flag('o', "offsets of members; with an address, their addresses"),
@@ -213,11 +212,7 @@ fn members_in_braces(
 }
 
 /// Bytes from the start of a struct to the member that the address is of.
-fn list_offset(
-    session: &Session,
-    command: &'static str,
-    args: &Args,
-) -> Result<u64, CommandError> {
+fn list_offset(session: &Session, command: &'static str, args: &Args) -> Result<u64, CommandError> {
     let Some(word) = args.value('l') else { return Ok(0) };
     if let Some(number) = address::number(word) {
         return Ok(number);
@@ -330,8 +325,7 @@ fn show(
         return Err(CommandError::Failed { command, what: why.to_owned() });
     }
     let name = ty.c_name();
-    let mut row =
-        Row { ty: &name, address: addr, cpu, value: None, words: None, pointers: None };
+    let mut row = Row { ty: &name, address: addr, cpu, value: None, words: None, pointers: None };
     if args.has('r') {
         let (at, len) = raw_range(*ty, paths, addr);
         let part = bytes.get(at - addr, len).map(<[u8]>::to_vec);
@@ -393,9 +387,7 @@ fn raw_format(len: usize) -> Format {
 fn raw_range(ty: Type<'_>, paths: &[&str], addr: u64) -> (u64, u64) {
     let found = paths.first().and_then(|path| ty.strip().member(path));
     match found {
-        Some(member) => {
-            (addr.wrapping_add(member.bit_offset / 8), member.ty.size().unwrap_or(0))
-        }
+        Some(member) => (addr.wrapping_add(member.bit_offset / 8), member.ty.size().unwrap_or(0)),
         None => (addr, ty.size().unwrap_or(0)),
     }
 }

@@ -11,10 +11,7 @@ pub(crate) const COMMAND: Command = Command {
     arguments: ARGUMENTS,
     options: OPTIONS,
     details: DETAILS,
-    examples: &[
-        ("sigval", "the definition"),
-        ("-o rcu_special", "with the offset of each member"),
-    ],
+    examples: &[("sigval", "the definition"), ("-o rcu_special", "with the offset of each member")],
     takes_all: false,
     rows: ROWS,
     each: None,

@@ -47,17 +47,6 @@ pub(crate) struct Text {
     pub(crate) plain: bool,
 }
 
-impl Value {
-    /// Whether it is a struct, a union or an array of these: written on lines of its own.
-    pub(crate) fn is_record(&self) -> bool {
-        match self {
-            Value::Record(_) => true,
-            Value::Array { elements, .. } => elements.first().is_some_and(Value::is_record),
-            _ => false,
-        }
-    }
-}
-
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

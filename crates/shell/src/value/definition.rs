@@ -6,7 +6,6 @@ use kmortem_debuginfo::btf::{DefinitionLine, Kind, Part, Type};
 use serde::Serialize;
 
 use super::style::Style;
-use crate::settings::Radix;
 
 /// Which offsets stand before members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub(crate) fn render(
                 writeln!(out, "{start}{:1$}{2}{end}", "", line.depth * 4, line.text)?;
             }
             _ if line.depth == 0 => writeln!(out, "{start}{}{end}", line.text)?,
-            _ => render_line(out, line, size, offsets, style)?,
+            _ => render_line(out, ty, line, offsets, style)?,
         }
     }
     writeln!(out, "SIZE: {}", style.number(size))
@@ -55,7 +54,6 @@ pub(crate) fn render_member(
     offsets: Offsets,
     style: Style,
 ) -> io::Result<()> {
-    let size = ty.size().unwrap_or(0);
     let lines = ty.definition_lines(false);
     let named = |line: &&DefinitionLine| line.name == path && !line.in_member;
     if let Some(open) = lines.iter().position(|line| named(&line)) {
@@ -68,7 +66,7 @@ pub(crate) fn render_member(
             _ => Some(0),
         };
         for line in rest.iter().take(close.unwrap_or(0) + 1) {
-            render_line(out, line, size, offsets, style)?;
+            render_line(out, ty, line, offsets, style)?;
         }
         return Ok(());
     }
@@ -89,20 +87,25 @@ pub(crate) fn render_member(
         in_union: false,
         in_member: false,
     };
-    render_line(out, &line, size, offsets, style)
+    render_line(out, ty, &line, offsets, style)
 }
 
 /// A line inside of the braces. What belongs to a member that has a name shows without offset: it
-/// is not one of the outer struct.
+/// is not one of the outer struct, unless that has one of the same name at the same place.
 fn render_line(
     out: &mut dyn Write,
+    ty: Type<'_>,
     line: &DefinitionLine,
-    size: u64,
     offsets: Offsets,
     style: Style,
 ) -> io::Result<()> {
-    let width = style.number(size).len();
-    let shown = !line.in_member && !line.name.is_empty() && line.part != Part::Open;
+    let width = style.number(ty.size().unwrap_or(0)).len();
+    let same = |line: &DefinitionLine| {
+        let found = ty.strip().member(&line.name);
+        found.is_some_and(|found| found.bit_offset == line.bit_offset)
+    };
+    let named = !line.name.is_empty() && line.part != Part::Open;
+    let shown = named && (!line.in_member || same(line));
     let place = match offsets {
         Offsets::At(addr) => format!("  [{:x}]", addr.wrapping_add(line.bit_offset / 8)),
         _ => format!("  [{}]", style.number(line.bit_offset / 8)),
@@ -175,7 +178,9 @@ impl Definition {
             size: ty.size(),
             target: target.flatten().map(|target| target.c_name()),
             members,
-            constants: constants.map(|c| Constant { name: c.name.into(), value: c.value }).collect(),
+            constants: constants
+                .map(|c| Constant { name: c.name.into(), value: c.value })
+                .collect(),
         }
     }
 }
@@ -191,9 +196,4 @@ impl DefinedMember {
             bits: found.bit_size.map(|bits| (found.bit_offset, bits)),
         })
     }
-}
-
-/// Whether numbers are hexadecimal.
-pub(crate) fn is_hex(style: Style) -> bool {
-    style.radix == Radix::Hex
 }

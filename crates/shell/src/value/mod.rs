@@ -23,9 +23,9 @@ use kmortem_debuginfo::btf::Kind;
 use kmortem_kernel::Kernel;
 
 pub(crate) use bytes::Bytes;
-pub(crate) use data::{Member, Value};
+pub(crate) use data::Value;
 pub(crate) use members::{Shown, members_exist};
-pub(crate) use read::{MOST_ELEMENTS, Reader, symbol};
+pub(crate) use read::Reader;
 pub(crate) use render::{render, render_member};
 pub(crate) use style::{Format, Style};
 

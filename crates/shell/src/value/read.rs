@@ -30,6 +30,11 @@ impl<'k> Reader<'k> {
         Reader { kernel, most: MOST_ELEMENTS, addresses: false, parts: MOST_PARTS }
     }
 
+    /// With what the session's settings show.
+    pub(crate) fn with(kernel: &'k Kernel, settings: &crate::settings::Settings) -> Reader<'k> {
+        Reader { most: settings.print_max, ..Reader::new(kernel) }
+    }
+
     /// With as much of arrays as JSON holds.
     pub(crate) fn for_json(kernel: &'k Kernel) -> Reader<'k> {
         Reader { most: MOST_IN_JSON, ..Reader::new(kernel) }
@@ -240,7 +245,14 @@ pub(crate) fn constant(ty: Type<'_>, bits: u64, size: u64) -> Option<String> {
         shifted & shifted.wrapping_add(1) == 0
     };
     let signed = ty.is_signed();
-    let flags = constants().all(|(_, value, number)| (!signed || number >= 0) && contiguous(value));
+    // Sets of bits that overlap are numbers that happen to fit.
+    let mut taken = 0;
+    let flags = constants().all(|(_, value, number)| {
+        let again = value.is_power_of_two() && constants().filter(|c| c.1 == value).count() > 1;
+        let apart = taken & value == 0 || again;
+        taken |= value;
+        (!signed || number >= 0) && contiguous(value) && apart
+    });
     if !flags {
         return None;
     }

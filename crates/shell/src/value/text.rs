@@ -5,7 +5,7 @@ use super::data::Text;
 /// `'a'`, `'\000'`, `'\''`.
 pub(crate) fn character(byte: u8) -> String {
     let mut text = String::from("'");
-    escape(&mut text, byte, '\'', false);
+    escape(&mut text, byte, '\'');
     text.push('\'');
     text
 }
@@ -19,10 +19,7 @@ pub(crate) fn string(text: &Text) -> String {
         bytes => bytes,
     };
     let mut out = String::from("\"");
-    let mut number = false;
-    for byte in bytes {
-        number = escape(&mut out, *byte, '"', number);
-    }
+    bytes.iter().for_each(|byte| escape(&mut out, *byte, '"'));
     out.push('"');
     if !whole {
         out.push_str("...");
@@ -30,9 +27,8 @@ pub(crate) fn string(text: &Text) -> String {
     out
 }
 
-/// Adds one character. A digit behind a number (`after_number`) would read as part of it, and is
-/// written as a number, too. Returns whether a number was written.
-fn escape(out: &mut String, byte: u8, quote: char, after_number: bool) -> bool {
+/// Adds one character. Numbers have three digits: one behind them can't read as part of them.
+fn escape(out: &mut String, byte: u8, quote: char) {
     let short = match byte {
         7 => 'a',
         8 => 'b',
@@ -43,18 +39,11 @@ fn escape(out: &mut String, byte: u8, quote: char, after_number: bool) -> bool {
         13 => 'r',
         b'\\' => '\\',
         byte if char::from(byte) == quote => quote,
-        b' '..=b'~' if !(after_number && byte.is_ascii_digit()) => {
-            out.push(char::from(byte));
-            return false;
-        }
-        byte => {
-            out.push_str(&format!("\\{byte:03o}"));
-            return true;
-        }
+        b' '..=b'~' => return out.push(char::from(byte)),
+        byte => return out.push_str(&format!("\\{byte:03o}")),
     };
     out.push('\\');
     out.push(short);
-    false
 }
 
 #[cfg(test)]
@@ -71,11 +60,6 @@ mod tests {
         assert_eq!(text(b"\0", 1), r#""""#);
         assert_eq!(text(b"ab", 200), r#""ab"..."#);
         assert_eq!(text(b"a\"b\\\n\t'\xe9", 8), r#""a\"b\\\n\t'\351""#);
-    }
-
-    #[test]
-    fn a_digit_behind_a_number_is_a_number() {
-        assert_eq!(text(b"\x0112a", 4), r#""\001\061\062a""#);
     }
 
     #[test]

@@ -6,7 +6,11 @@ use super::ast::{Binary, Unary};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Number {
     /// `bits` has nothing above `size` bytes.
-    Integer { bits: u64, size: u64, signed: bool },
+    Integer {
+        bits: u64,
+        size: u64,
+        signed: bool,
+    },
     Float(f64),
 }
 

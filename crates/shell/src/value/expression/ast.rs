@@ -9,7 +9,11 @@ pub(crate) struct Expr {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Node {
-    Integer { bits: u64, size: u64, signed: bool },
+    Integer {
+        bits: u64,
+        size: u64,
+        signed: bool,
+    },
     Float(f64),
     Character(u8),
     Text(Vec<u8>),

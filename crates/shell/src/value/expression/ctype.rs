@@ -8,7 +8,10 @@ pub(crate) enum CType<'k> {
     /// One of the dump's.
     Known(Type<'k>),
     /// An integer of C: a literal's, or a result's.
-    Integer { size: u64, signed: bool },
+    Integer {
+        size: u64,
+        signed: bool,
+    },
     /// A floating-point number of 8 bytes.
     Double,
     Void,
@@ -20,10 +23,15 @@ pub(crate) enum CType<'k> {
 
 /// What a type comes down to.
 pub(crate) enum Shape<'k> {
-    Integer { size: u64, signed: bool },
-    Float { size: u64 },
+    Integer {
+        size: u64,
+        signed: bool,
+    },
+    Float {
+        size: u64,
+    },
     Pointer(CType<'k>),
-    Array(CType<'k>, u64),
+    Array(CType<'k>),
     Record(Type<'k>),
     Function,
     Void,
@@ -32,8 +40,6 @@ pub(crate) enum Shape<'k> {
 }
 
 impl<'k> CType<'k> {
-    pub(crate) const INT: CType<'static> = CType::Integer { size: 4, signed: true };
-
     /// Its name: `struct task_struct *`, `char (*)[16]`.
     pub(crate) fn name(&self) -> String {
         self.declare(String::new())
@@ -86,7 +92,7 @@ impl<'k> CType<'k> {
             CType::Void => Shape::Void,
             CType::Unknown(_) => Shape::Other,
             CType::Pointer(to) => Shape::Pointer((**to).clone()),
-            CType::Array(of, len) => Shape::Array((**of).clone(), *len),
+            CType::Array(of, _) => Shape::Array((**of).clone()),
             CType::Known(ty) => {
                 let ty = ty.strip();
                 let size = ty.size().unwrap_or(0);
@@ -97,7 +103,7 @@ impl<'k> CType<'k> {
                     }
                     Kind::Float => Shape::Float { size },
                     Kind::Ptr => Shape::Pointer(target()),
-                    Kind::Array => Shape::Array(target(), ty.array_len().unwrap_or(0)),
+                    Kind::Array => Shape::Array(target()),
                     Kind::Struct | Kind::Union => Shape::Record(ty),
                     Kind::Func | Kind::FuncProto => Shape::Function,
                     Kind::Void => Shape::Void,

@@ -57,7 +57,7 @@ impl<'k> Evaluator<'k> {
             }
             Node::Cast(name, operand) => {
                 let ty = self.ty(name)?;
-                let operand = self.raw(operand)?;
+                let operand = self.value(operand)?;
                 self.cast(ty, operand).map_err(at)
             }
             Node::At(name, address) => {
@@ -68,7 +68,7 @@ impl<'k> Evaluator<'k> {
             Node::SizeOf(operand) => {
                 let ty = match &operand.node {
                     Node::Type(name) => self.ty(name)?,
-                    _ => self.raw(operand)?.ty,
+                    _ => self.value(operand)?.ty,
                 };
                 let what = || at(format!("{} has no size", ty.name()));
                 Ok(Operand::of_integer(ty.size().ok_or_else(what)?, 8, false))
@@ -84,12 +84,6 @@ impl<'k> Evaluator<'k> {
             }
             Node::Type(name) => Err(at(format!("{} is a type, not a value", name.base))),
         }
-    }
-
-    /// A value; a per-CPU variable without its CPU may stand here, because only its address or
-    /// type is wanted.
-    fn raw(&self, expr: &Expr) -> Result<Operand<'k>, ExprError> {
-        self.value(expr)
     }
 
     fn number(&self, expr: &Expr) -> Result<Number, ExprError> {
@@ -131,10 +125,10 @@ impl<'k> Evaluator<'k> {
         column: usize,
     ) -> Result<Operand<'k>, ExprError> {
         let at = |what: String| ExprError { what, column };
-        let value = self.raw(operand)?;
+        let value = self.value(operand)?;
         match operator {
             Unary::Address => match value.place {
-                Place::Memory(addr) => {
+                Place::Memory(addr) | Place::PerCpu(addr, _) => {
                     let ty = match value.ty {
                         CType::Unknown(_) => CType::Void,
                         ty => ty,
@@ -158,7 +152,7 @@ impl<'k> Evaluator<'k> {
                 return Err("a void pointer leads to no type: cast it first".to_owned());
             }
             Shape::Pointer(to) => to,
-            Shape::Array(of, _) => of,
+            Shape::Array(of) => of,
             Shape::Function => pointer.ty.clone(),
             // As gdb does with a plain number.
             Shape::Integer { .. } => CType::Integer { size: 8, signed: true },
@@ -174,13 +168,14 @@ impl<'k> Evaluator<'k> {
         // gdb lets `.` go through pointers, too.
         let pointer = match object.ty.shape() {
             Shape::Pointer(to) => Some(to),
-            Shape::Array(of, _) if arrow => Some(of),
+            Shape::Array(of) if arrow => Some(of),
             _ => None,
         };
         let (ty, addr) = match (pointer, &object.place) {
             // NULL is allowed: &((struct x *)0)->member is an offset.
             (Some(to), _) => (to, self.number_of(&object)?.wide()),
             (None, Place::Memory(addr)) => (object.ty.clone(), *addr),
+            (None, Place::PerCpu(_, name)) => return Err(needs_cpu(self.env.kernel, name)),
             (None, _) => return Err(format!("{} has no members", object.ty.name())),
         };
         if let CType::Unknown(name) = &ty {
@@ -202,14 +197,14 @@ impl<'k> Evaluator<'k> {
 
     fn element(&self, array: &Operand<'k>, index: u64) -> Step<Operand<'k>> {
         let (of, start) = match (array.ty.shape(), &array.place) {
-            (Shape::Array(of, _), Place::Computed(bytes)) => {
+            (Shape::Array(of), Place::Computed(bytes)) => {
                 let size = of.size().unwrap_or(0) as usize;
                 let from = usize::try_from(index).ok().and_then(|index| index.checked_mul(size));
                 let part = from.and_then(|from| bytes.get(from..from.checked_add(size)?));
                 let part = part.ok_or_else(|| "there is no such element".to_owned())?.to_vec();
                 return Ok(Operand { ty: of, place: Place::Computed(part) });
             }
-            (Shape::Array(of, _) | Shape::Pointer(of), _) => (of, self.number_of(array)?.wide()),
+            (Shape::Array(of) | Shape::Pointer(of), _) => (of, self.number_of(array)?.wide()),
             _ => return Err(format!("{} is neither an array nor a pointer", array.ty.name())),
         };
         let size = of.size().ok_or_else(|| format!("{} has no size", of.name()))?;
@@ -268,7 +263,7 @@ impl<'k> Evaluator<'k> {
         right: &Operand<'k>,
     ) -> Step<Option<Operand<'k>>> {
         let target = |operand: &Operand<'k>| match operand.ty.shape() {
-            Shape::Pointer(to) | Shape::Array(to, _) => Some(to),
+            Shape::Pointer(to) | Shape::Array(to) => Some(to),
             _ => None,
         };
         let size = |ty: &CType<'k>| match ty {
@@ -320,11 +315,8 @@ impl<'k> Evaluator<'k> {
                 Ok(Operand::computed(ty, bits, 8))
             }
             Shape::Float { size: 8 } => {
-                let number = arithmetic::binary(
-                    Binary::Mul,
-                    self.number_of(&operand)?,
-                    Number::Float(1.0),
-                )?;
+                let number =
+                    arithmetic::binary(Binary::Mul, self.number_of(&operand)?, Number::Float(1.0))?;
                 let bits = match number {
                     Number::Float(number) => number.to_bits(),
                     Number::Integer { bits, .. } => bits,
@@ -355,11 +347,6 @@ impl<'k> Evaluator<'k> {
             };
         }
         Ok(ty)
-    }
-
-    /// Why `operand` can't be read though its name is known: it has a copy for each CPU.
-    pub(super) fn hint(&self, name: &str) -> String {
-        needs_cpu(self.env.kernel, name)
     }
 }
 

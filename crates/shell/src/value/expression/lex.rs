@@ -7,7 +7,11 @@ const LONGEST: usize = 16 << 10;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
-    Integer { bits: u64, size: u64, signed: bool },
+    Integer {
+        bits: u64,
+        size: u64,
+        signed: bool,
+    },
     Float(f64),
     Character(u8),
     Text(Vec<u8>),
@@ -42,7 +46,9 @@ pub(super) fn lex(text: &str) -> Result<Vec<(Token, usize)>, ExprError> {
         let token = if c.is_whitespace() {
             at += c.len_utf8();
             continue;
-        } else if c.is_ascii_digit() || c == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()) {
+        } else if c.is_ascii_digit()
+            || c == '.' && rest[1..].starts_with(|c: char| c.is_ascii_digit())
+        {
             let len = number_len(rest);
             let (number, _) = rest.split_at(len);
             at += len;
@@ -64,7 +70,10 @@ pub(super) fn lex(text: &str) -> Result<Vec<(Token, usize)>, ExprError> {
             Token::Dollar(rest[1..=len].to_owned())
         } else if c == '\'' || c == '"' {
             let (bytes, len) = quoted(rest, c).ok_or_else(|| {
-                fail(format!("the text that begins with {c} does not end, or has a wrong escape"), at)
+                fail(
+                    format!("the text that begins with {c} does not end, or has a wrong escape"),
+                    at,
+                )
             })?;
             at += len;
             match (c, bytes.as_slice()) {

@@ -15,7 +15,11 @@ pub(super) fn is_type_name(kernel: &Kernel, name: &str) -> bool {
 pub(super) fn name<'k>(kernel: &'k Kernel, name: &str) -> Result<Operand<'k>, String> {
     let symbol = kernel.symbol_anywhere(name);
     if let Ok(addr) = symbol {
-        return Ok(Operand { ty: type_of_symbol(kernel, name), place: Place::Memory(addr) });
+        let place = match is_percpu(kernel, name, addr) {
+            true => Place::PerCpu(addr, name.to_owned()),
+            false => Place::Memory(addr),
+        };
+        return Ok(Operand { ty: type_of_symbol(kernel, name), place });
     }
     match constant(kernel, name) {
         Some((ty, value)) => {
@@ -27,6 +31,12 @@ pub(super) fn name<'k>(kernel: &'k Kernel, name: &str) -> Result<Operand<'k>, St
             Ok(_) => format!("there is no symbol, constant or type `{name}`"),
         }),
     }
+}
+
+/// Whether a symbol has a copy for each CPU. Its value is an offset, from v6.15 on an address.
+pub(crate) fn is_percpu(kernel: &Kernel, name: &str, addr: u64) -> bool {
+    let typed = kernel.btf().is_ok_and(|btf| btf.is_percpu_variable(name));
+    typed || addr >> 63 == 0 && kernel.kallsyms().is_ok_and(|k| k.lookup_percpu(addr).is_some())
 }
 
 /// The type of a symbol: what the dump says, else what is known of well-known ones.

@@ -10,7 +10,7 @@ mod ast;
 mod ctype;
 mod eval;
 mod lex;
-mod lookup;
+pub(crate) mod lookup;
 mod operand;
 mod parse;
 
@@ -18,7 +18,7 @@ use kmortem_kernel::Kernel;
 
 use crate::session::Session;
 pub(crate) use ctype::CType;
-pub(crate) use operand::{Operand, Place};
+pub(crate) use operand::Operand;
 
 /// What was not understood, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -25,6 +25,8 @@ pub(crate) enum Place {
     Bits(u64, u64, u32),
     /// Nowhere: a result.
     Computed(Vec<u8>),
+    /// A per-CPU variable without its CPU: an offset, and the variable's name.
+    PerCpu(u64, String),
 }
 
 impl<'k> Operand<'k> {
@@ -61,6 +63,7 @@ impl<'k> Operand<'k> {
                 read(env, *addr, end)?
             }
             Place::Computed(bytes) => Bytes::computed(bytes.clone()),
+            Place::PerCpu(_, name) => return Err(needs_cpu(env.kernel, name)),
         })
     }
 
@@ -68,6 +71,9 @@ impl<'k> Operand<'k> {
     pub(crate) fn number(&self, env: &Env<'_>) -> Result<Number, String> {
         let no_value = || format!("{} is no number", self.ty.name());
         let shape = self.ty.shape();
+        if let Place::PerCpu(_, name) = &self.place {
+            return Err(needs_cpu(env.kernel, name));
+        }
         if let (Shape::Array(..) | Shape::Function, Place::Memory(addr)) = (&shape, &self.place) {
             return Ok(Number::Integer { bits: *addr, size: 8, signed: false });
         }
@@ -105,7 +111,9 @@ impl<'k> Operand<'k> {
     /// Its value as an integer, extended by its sign.
     pub(crate) fn integer(&self, env: &Env<'_>) -> Result<u64, String> {
         match self.number(env)? {
-            Number::Integer { bits, size, signed } => Ok(super::arithmetic::extend(bits, size, signed)),
+            Number::Integer { bits, size, signed } => {
+                Ok(super::arithmetic::extend(bits, size, signed))
+            }
             Number::Float(number) => Ok(number as i64 as u64),
         }
     }
@@ -227,5 +235,5 @@ fn unknown_type(name: &str) -> String {
 /// A per-CPU symbol without a CPU.
 pub(super) fn needs_cpu(kernel: &Kernel, name: &str) -> String {
     let cpu = kernel.possible_cpus().ok().and_then(|cpus| cpus.first().copied()).unwrap_or(0);
-    format!("{name} is per-CPU: {name}:{cpu} is that of CPU {cpu}, &{name} its offset")
+    format!("{name} is per-CPU: {name}:{cpu} is that of CPU {cpu}, `p {name}` lists all")
 }

@@ -32,8 +32,10 @@ struct Parser<'t> {
     is_type: &'t dyn Fn(&str) -> bool,
 }
 
-const INTEGER_WORDS: &[&str] =
-    &["unsigned", "signed", "long", "int", "short", "char", "_Bool", "bool", "float", "double", "__int128"];
+const INTEGER_WORDS: &[&str] = &[
+    "unsigned", "signed", "long", "int", "short", "char", "_Bool", "bool", "float", "double",
+    "__int128",
+];
 const QUALIFIERS: &[&str] = &["const", "volatile", "restrict"];
 
 /// (operator, how tightly it binds)
@@ -358,7 +360,8 @@ impl Parser<'_> {
         loop {
             if self.take("*") {
                 derived.push(Derived::Pointer);
-            } else if matches!(self.peek(), Some(Token::Word(w)) if QUALIFIERS.contains(&w.as_str())) {
+            } else if matches!(self.peek(), Some(Token::Word(w)) if QUALIFIERS.contains(&w.as_str()))
+            {
                 self.at += 1;
             } else {
                 return;
