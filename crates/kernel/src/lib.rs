@@ -42,6 +42,8 @@ pub mod net;
 pub mod object;
 mod orc;
 pub mod page;
+pub mod page_cache;
+mod page_names;
 pub mod panic;
 pub mod percpu_counter;
 pub mod platform;
@@ -81,5 +83,5 @@ pub use symbol::SymbolAt;
 
 /// What the [`layout!`] macro names in other crates.
 pub mod reexport {
-    pub use kmortem_debuginfo::btf::Type;
+    pub use kmortem_debuginfo::btf::{Kind, Type};
 }

@@ -17,6 +17,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+pub use crate::page_names::PageNames;
 use crate::stack::hex;
 use crate::{Kernel, layout};
 
@@ -165,8 +166,17 @@ impl Kernel {
         })
     }
 
+    /// (name, bit) of all page flags, in the kernel's order: names may share a
+    /// bit.
+    pub fn page_flag_bits(&self) -> Result<Vec<(&str, u32)>> {
+        let bit = |value: i64| u32::try_from(value).ok().filter(|bit| *bit < 64);
+        let flags = self.ty("enum pageflags")?.enumerators();
+        let flags = flags.filter(|e| e.name.starts_with("PG_"));
+        Ok(flags.filter_map(|e| Some((e.name, bit(e.value)?))).collect())
+    }
+
     /// (name, bit) of the page flags. Of names that share a bit the first.
-    fn page_flags(&self) -> Result<Vec<(&str, u32)>> {
+    pub fn page_flags(&self) -> Result<Vec<(&str, u32)>> {
         let mut flags: Vec<(&str, u32)> = Vec::new();
         for e in self.ty("enum pageflags")?.enumerators() {
             let Some(name) = e.name.strip_prefix("PG_") else { continue };
@@ -179,7 +189,7 @@ impl Kernel {
     }
 
     /// Name of the type in a `page_type` word; none: it is a map count.
-    fn page_type(&self, word: u32) -> Option<String> {
+    pub fn page_type(&self, word: u32) -> Option<String> {
         if let Ok(ty) = self.ty("enum pagetype") {
             let found = ty.enumerators().find(|e| has_type(word, e.value as u64))?;
             let name = found.name.trim_start_matches("PGTY_").trim_start_matches("PG_");
@@ -213,7 +223,7 @@ pub(crate) fn head_of(addr: u64, compound: u64) -> u64 {
 
 /// Whether `word` has the type that an enumerator of `enum pagetype` names: an
 /// upper byte, or a bit that is clear while the others above the count are set.
-fn has_type(word: u32, value: u64) -> bool {
+pub(crate) fn has_type(word: u32, value: u64) -> bool {
     /// `PAGE_TYPE_BASE` of v6.11; the bits of the types lie below it.
     const BASE: u32 = 0x8000_0000;
     match u32::try_from(value) {

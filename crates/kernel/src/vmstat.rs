@@ -174,6 +174,9 @@ pub struct Zone {
     pub free_blocks: Vec<u64>,
     /// All its counters.
     pub counters: Counters,
+    /// The same without what each CPU holds back (`vm_stat[]` itself).
+    #[serde(skip)]
+    pub table: Counters,
 }
 
 impl Zone {
@@ -230,6 +233,38 @@ impl Kernel {
         let items = items(self, "enum vm_event_item")?;
         let value = |(name, i): (String, usize)| Some((name, *sums.get(i)? as i64));
         Ok(Counters(items.into_iter().filter_map(value).collect()))
+    }
+}
+
+/// The kernel's own tables of counters, as they stand in memory: without what
+/// each CPU holds back.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct VmTables {
+    /// `vm_zone_stat`.
+    pub zones: Counters,
+    /// `vm_node_stat`.
+    pub nodes: Counters,
+    /// `vm_numa_stat`, until v5.14.
+    pub numa: Counters,
+    /// Events of all CPUs.
+    pub events: Counters,
+}
+
+impl Kernel {
+    /// `vm_zone_stat[]`, `vm_node_stat[]` and the events.
+    pub fn vm_tables(&self) -> Result<VmTables> {
+        let table = |symbol: &str, type_name: &str| -> Result<Counters> {
+            let items = items(self, type_name)?;
+            let len = items.iter().map(|(_, i)| i + 1).max().unwrap_or(0) as u64 * 8;
+            let raw = self.read_bytes(self.symbol(symbol)?, len)?;
+            Ok(fold(&raw, &[], items))
+        };
+        Ok(VmTables {
+            zones: table("vm_zone_stat", "enum zone_stat_item")?,
+            nodes: table("vm_node_stat", "enum node_stat_item")?,
+            numa: table("vm_numa_stat", "enum numa_stat_item").unwrap_or_default(),
+            events: self.vm_events()?,
+        })
     }
 }
 
@@ -379,6 +414,7 @@ fn read_zone(
         per_cpu_free,
         free_blocks: free_blocks(kernel, layout, addr)?,
         counters,
+        table: fold(&sums, &[], items(kernel, "enum zone_stat_item")?),
     })
 }
 

@@ -149,11 +149,20 @@ fn show_one(session: &Session, task: &Task, out: &mut Output<'_>) -> Result<(), 
     if out.is_json() {
         return Ok(out.row(&Current { task, crashed })?);
     }
+    context(session, task, out)
+}
+
+/// What a task is, in the lines that crash shows of its context.
+pub(super) fn context(
+    session: &Session,
+    task: &Task,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let active = match session.marked_active(task.cpu) {
         Some(marked) => marked == task.addr,
         None => task.active,
     };
-    let mark = match (crashed, active) {
+    let mark = match (session.crashed_task() == Some(task.addr), active) {
         (true, _) => match by_sysrq(session) {
             true => "(SYSRQ)",
             false => "(PANIC)",

@@ -16,6 +16,17 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
+/// `text` in the middle of `width` columns, the odd blank behind it.
+pub(super) fn centered(text: &str, width: usize) -> String {
+    format!("{text:^width$}")
+}
+
+/// `text` in the middle of `width` columns, the odd blank before it.
+pub(super) fn centered_right(text: &str, width: usize) -> String {
+    let blanks = width.saturating_sub(text.len());
+    format!("{}{text}{}", " ".repeat(blanks.div_ceil(2)), " ".repeat(blanks / 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::bytes;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use kmortem_kernel::swap::SwapArea;
 use serde::Serialize;
 
-use super::failed;
+use super::{failed, size};
 use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
@@ -61,14 +61,8 @@ fn run(session: &mut Session, _: &Args, out: &mut Output<'_>) -> Result<(), Comm
 fn render(out: &mut dyn Write, rows: &[Row<'_>], page_kib: u64) -> io::Result<()> {
     writeln!(out, "SWAP_INFO_STRUCT    TYPE       SIZE       USED     PCT  PRI  FILENAME")?;
     for Row { area, kind, path } in rows {
-        let (size, used) = (area.pages * page_kib, area.used * page_kib);
+        let (size_kib, used) = (area.pages * page_kib, area.used * page_kib);
         let percent = (area.used * 100).checked_div(area.pages).unwrap_or(0);
-        let center = |text: String, width: usize| {
-            // crash puts the odd blank to the left.
-            let left = (width.saturating_sub(text.len())).div_ceil(2);
-            let right = width.saturating_sub(text.len()) - left;
-            format!("{}{text}{}", " ".repeat(left), " ".repeat(right))
-        };
         writeln!(
             out,
             "{:016x}  {} {} {} {} {:>4}  {}",
@@ -78,9 +72,9 @@ fn render(out: &mut dyn Write, rows: &[Row<'_>], page_kib: u64) -> io::Result<()
                 Some(_) => "  FILE   ",
                 None => "    -    ",
             },
-            center(format!("{size}k"), 10),
-            center(format!("{used}k"), 10),
-            center(format!("{percent:>2}%"), 4),
+            size::centered_right(&format!("{size_kib}k"), 10),
+            size::centered_right(&format!("{used}k"), 10),
+            size::centered_right(&format!("{percent:>2}%"), 4),
             area.priority,
             path.as_deref().unwrap_or("-")
         )?;
