@@ -68,6 +68,7 @@ pub mod task;
 pub mod task_group;
 pub mod timer;
 pub mod user;
+pub mod user_core;
 pub mod vfs;
 pub mod virtio;
 pub mod vma;

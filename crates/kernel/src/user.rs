@@ -55,16 +55,26 @@ pub enum UserPage {
 impl UserSpace<'_> {
     /// Where the page at `addr` is.
     pub fn page(&self, addr: u64) -> Result<UserPage> {
+        self.run(addr).0
+    }
+
+    /// Where `addr` is, and for how many bytes from there on that holds: to the
+    /// end of what one entry of the page tables stands for.
+    pub fn run(&self, addr: u64) -> (Result<UserPage>, u64) {
+        let rest = |size: u64| size - (addr & (size - 1));
         match self.tables.walk(self.kernel.image(), addr) {
-            Ok(mapping) => Ok(UserPage::Present(mapping.phys)),
+            Ok(mapping) => (Ok(UserPage::Present(mapping.phys)), rest(mapping.page_size)),
             Err(WalkError::NotPresent { level: 1, entry }) if entry != 0 => {
                 // arch/x86/include/asm/pgtable_64.h: 5 bits of type on top, the
                 // offset inverted below them (L1TF), 9 bits of flags.
                 let (area, offset) = ((entry >> 59) as u32, !entry << 5 >> 14);
-                Ok(UserPage::Swapped { area, offset })
+                (Ok(UserPage::Swapped { area, offset }), rest(4096))
             }
-            Err(WalkError::NotPresent { .. }) => Ok(UserPage::None),
-            Err(e) => Err(Error::Read { addr, fault: e.into() }),
+            Err(WalkError::NotPresent { level, .. }) => {
+                let shift = 12 + 9 * (u32::from(level).clamp(1, 5) - 1);
+                (Ok(UserPage::None), rest(1 << shift))
+            }
+            Err(e) => (Err(Error::Read { addr, fault: e.into() }), rest(4096)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::page::Page;
+use kmortem_kernel::page::{Page, PageUse};
 use kmortem_kernel::slab::object::SlabObject;
 use kmortem_kernel::symbol::SymbolAt;
 use kmortem_kernel::task::Task;
@@ -148,10 +148,8 @@ pub(super) fn show(
     };
     if let Some(file) = file {
         out.note(format_args!("{at:x}: a page of {file}"))?;
-    } else if let Some(page) = page.filter(|_| slab.is_none()) {
-        if let kmortem_kernel::page::PageUse::Type(kind) = &page.usage {
-            out.note(format_args!("{at:x}: a page of type {kind}"))?;
-        }
+    } else if let Some(PageUse::Type(kind)) = page.filter(|_| slab.is_none()).map(|p| p.usage) {
+        out.note(format_args!("{at:x}: a page of type {kind}"))?;
     }
     match found || symbol.is_some() || area.is_some() {
         true => Ok(()),

@@ -18,6 +18,8 @@ pub(crate) mod files;
 pub(crate) mod foreach;
 pub(crate) mod fuser;
 pub(crate) mod gcore;
+mod gcore_elf;
+mod gcore_memory;
 pub(crate) mod gdb;
 pub(crate) mod help;
 mod help_topics;

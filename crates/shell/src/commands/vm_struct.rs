@@ -2,17 +2,35 @@
 
 use kmortem_kernel::task::Task;
 
+use super::failed;
 use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::session::Session;
+use crate::value::{Shown, Style};
 
+/// The task's `mm_struct`, or with `-v` the `vm_area_struct` of each mapping.
 pub(super) fn show(
-    _: &Session,
-    _: &Task,
+    session: &Session,
+    task: &Task,
     args: &Args,
-    _: &mut Output<'_>,
+    out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
-    let option = if args.has('m') { 'm' } else { 'v' };
-    Err(CommandError::NotYet(format!("vm -{option}")))
+    if task.mm == 0 {
+        return Ok(());
+    }
+    let kernel = session.kernel();
+    let style = Style::of(session.settings(), args);
+    let (name, list) = if args.has('m') {
+        ("struct mm_struct", vec![task.mm])
+    } else {
+        let vmas = kernel.vmas(task.mm).map_err(failed("vm"))?;
+        super::note_gaps(out, [&vmas.gaps].into_iter())?;
+        ("struct vm_area_struct", vmas.list.iter().map(|vma| vma.addr).collect())
+    };
+    for addr in list {
+        let object = kernel.object_at(name, addr).map_err(failed("vm"))?;
+        Shown::whole(kernel, &object).render(out, style)?;
+    }
+    Ok(())
 }

@@ -1,0 +1,266 @@
+//! The core file itself: ELF, as the kernel writes it (fs/binfmt_elf.c).
+//!
+//! An ELF header, program headers (one `PT_NOTE`, then a `PT_LOAD` per segment),
+//! the notes, and from the next page on the memory. A segment without content in
+//! the file has `p_filesz` 0. More than 65534 program headers are counted in the
+//! `sh_info` of a section header (`PN_XNUM`). Notes (include/uapi/linux/elf.h,
+//! elfcore.h; layouts of x86_64): for each thread `NT_PRSTATUS` (336 bytes: signal
+//! and process numbers, times, from 112 on `struct user_regs_struct` of 27 words)
+//! and `NT_FPREGSET`; for the process `NT_PRPSINFO` (136 bytes), `NT_AUXV` and
+//! `NT_FILE`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+
+use kmortem_kernel::Kernel;
+use kmortem_kernel::gaps::Gaps;
+use kmortem_kernel::task::{Task, TaskState};
+use kmortem_kernel::user_core::UserThread;
+use kmortem_kernel::vma::Vma;
+
+use super::gcore_memory::{Memory, Segment, Source};
+use crate::progress::Progress;
+
+const NT_PRSTATUS: u32 = 1;
+const NT_FPREGSET: u32 = 2;
+const NT_PRPSINFO: u32 = 3;
+const NT_AUXV: u32 = 6;
+const NT_FILE: u32 = 0x4649_4c45;
+const PN_XNUM: u64 = 0xffff;
+const PAGE: u64 = 4096;
+/// Pages read at a time.
+const CHUNK: u64 = 1 << 20;
+
+/// Everything of a core file but the memory.
+pub(super) struct Core {
+    notes: Vec<u8>,
+}
+
+impl Core {
+    /// Makes the notes. What of them can't be read is left out and told.
+    pub(super) fn new(
+        kernel: &Kernel,
+        first: &Task,
+        threads: &[UserThread],
+        vmas: &[Vma],
+        memory: &Memory,
+        gaps: &mut Gaps,
+    ) -> Core {
+        let mut notes = Vec::new();
+        debug_assert!(memory.segments.len() >= vmas.len());
+        for (i, thread) in threads.iter().enumerate() {
+            note(&mut notes, NT_PRSTATUS, &prstatus(first, thread));
+            // The process's own note stands behind the first thread's.
+            if i == 0 {
+                note(&mut notes, NT_PRPSINFO, &prpsinfo(kernel, first, gaps));
+                if let Some(auxv) = gaps.keep("auxiliary vector", kernel.auxv(first.mm)) {
+                    note(&mut notes, NT_AUXV, &auxv);
+                }
+                note(&mut notes, NT_FILE, &files(kernel, first.mm, vmas, gaps));
+            }
+            if let Some(fxsave) = &thread.fxsave {
+                note(&mut notes, NT_FPREGSET, fxsave);
+            }
+        }
+        Core { notes }
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self, memory: &Memory) -> u64 {
+        let there = memory.segments.iter().filter(|s| !s.runs.is_empty());
+        self.memory_start(memory) + there.map(|s| s.bytes).sum::<u64>()
+    }
+
+    fn headers(memory: &Memory) -> u64 {
+        memory.segments.len() as u64 + 1
+    }
+
+    fn notes_start(memory: &Memory) -> u64 {
+        let section = if Core::headers(memory) >= PN_XNUM { 64 } else { 0 };
+        64 + Core::headers(memory) * 56 + section
+    }
+
+    fn memory_start(&self, memory: &Memory) -> u64 {
+        (Core::notes_start(memory) + self.notes.len() as u64).next_multiple_of(PAGE)
+    }
+
+    /// Writes the file. Zeros are left as holes.
+    pub(super) fn write(
+        &self,
+        kernel: &Kernel,
+        memory: &Memory,
+        file: File,
+        progress: &Progress,
+    ) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        self.write_headers(&mut out, memory)?;
+        out.write_all(&self.notes)?;
+        out.seek(SeekFrom::Start(self.memory_start(memory)))?;
+        progress.expect(memory.segments.len() as u64);
+        let mut buf = vec![0; CHUNK as usize];
+        for segment in &memory.segments {
+            for run in &segment.runs {
+                let Source::Physical(phys) = run.source else {
+                    out.seek(SeekFrom::Current(run.bytes as i64))?;
+                    continue;
+                };
+                let mut done = 0;
+                while done < run.bytes {
+                    if kernel.is_interrupted() {
+                        return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+                    }
+                    let n = (run.bytes - done).min(CHUNK);
+                    let part = &mut buf[..n as usize];
+                    let read = kernel.image().read(phys + done, part);
+                    read.map_err(|e| io::Error::other(format!("a page is lost: {e}")))?;
+                    out.write_all(part)?;
+                    done += n;
+                }
+            }
+            progress.add(1);
+        }
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        // A file that ends in zeros has its size all the same.
+        file.set_len(self.bytes(memory))?;
+        file.sync_all()
+    }
+
+    fn write_headers(&self, out: &mut impl Write, memory: &Memory) -> io::Result<()> {
+        let headers = Core::headers(memory);
+        let many = headers >= PN_XNUM;
+        let mut head = Vec::new();
+        head.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        put(&mut head, &[(4, 2), (62, 2), (1, 4), (0, 8), (64, 8)]);
+        let sections = if many { 64 + headers * 56 } else { 0 };
+        let count = if many { PN_XNUM } else { headers };
+        let section_size = if many { 64 } else { 0 };
+        put(&mut head, &[(sections, 8), (0, 4), (64, 2), (56, 2), (count, 2)]);
+        put(&mut head, &[(section_size, 2), (u64::from(many), 2), (0, 2)]);
+        let notes = self.notes.len() as u64;
+        let start = Core::notes_start(memory);
+        put(&mut head, &[(4, 4), (0, 4), (start, 8), (0, 8), (0, 8), (notes, 8), (0, 8), (4, 8)]);
+        out.write_all(&head)?;
+        let mut offset = self.memory_start(memory);
+        for Segment { start, bytes, flags, runs } in &memory.segments {
+            let in_file = if runs.is_empty() { 0 } else { *bytes };
+            let mut header = Vec::with_capacity(56);
+            put(&mut header, &[(1, 4), (u64::from(*flags), 4), (offset, 8), (*start, 8), (0, 8)]);
+            put(&mut header, &[(in_file, 8), (*bytes, 8), (PAGE, 8)]);
+            out.write_all(&header)?;
+            offset += in_file;
+        }
+        if many {
+            // Section 0 holds what does not fit the ELF header.
+            let mut section = Vec::new();
+            put(&mut section, &[(0, 8), (0, 8), (0, 8), (0, 8), (0, 8), (0, 4), (headers, 4)]);
+            put(&mut section, &[(0, 8), (0, 8)]);
+            out.write_all(&section)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends little-endian numbers: (value, bytes).
+fn put(out: &mut Vec<u8>, numbers: &[(u64, usize)]) {
+    for (value, bytes) in numbers {
+        out.extend_from_slice(&value.to_le_bytes()[..*bytes]);
+    }
+}
+
+/// Appends a note of the kernel's: its name is "CORE".
+fn note(out: &mut Vec<u8>, kind: u32, desc: &[u8]) {
+    put(out, &[(5, 4), (desc.len() as u64, 4), (u64::from(kind), 4)]);
+    out.extend_from_slice(b"CORE\0\0\0\0");
+    out.extend_from_slice(desc);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// `struct elf_prstatus`.
+fn prstatus(first: &Task, thread: &UserThread) -> Vec<u8> {
+    let mut status = vec![0; 12 + 4];
+    put(&mut status, &[(thread.signals[0], 8), (thread.signals[1], 8)]);
+    let pid = |pid: i32| (u64::from(pid as u32), 4);
+    put(&mut status, &[pid(thread.pid), pid(first.ppid), pid(first.tgid), pid(first.tgid)]);
+    status.resize(112, 0);
+    let registers: Vec<u64> = match &thread.registers {
+        Some(registers) => registers.iter().map(|(_, value)| value).collect(),
+        None => vec![0; 21],
+    };
+    for word in registers.iter().chain(&thread.segments) {
+        put(&mut status, &[(*word, 8)]);
+    }
+    status.resize(112 + 27 * 8, 0);
+    put(&mut status, &[(u64::from(thread.fxsave.is_some()), 4), (0, 4)]);
+    status
+}
+
+/// `struct elf_prpsinfo`.
+fn prpsinfo(kernel: &Kernel, task: &Task, gaps: &mut Gaps) -> Vec<u8> {
+    let zombie = u8::from(task.state == TaskState::Zombie);
+    let mut info = vec![0, task.state.letter() as u8, zombie, 0];
+    info.resize(8, 0);
+    let (uid, gid) = gaps.keep("user and group", kernel.task_ids(task)).unwrap_or_default();
+    put(&mut info, &[(u64::from(task.flags), 8), (u64::from(uid), 4), (u64::from(gid), 4)]);
+    let pid = |pid: i32| (u64::from(pid as u32), 4);
+    put(&mut info, &[pid(task.tgid), pid(task.ppid), pid(task.tgid), pid(task.tgid)]);
+    let text = |info: &mut Vec<u8>, text: &str, len: usize| {
+        let end = info.len() + len;
+        info.extend(text.bytes().take(len - 1));
+        info.resize(end, 0);
+    };
+    text(&mut info, &task.comm, 16);
+    let arguments = gaps.keep("arguments", kernel.task_arguments(task)).unwrap_or_default();
+    text(&mut info, &arguments.join(" "), 80);
+    info
+}
+
+/// `NT_FILE`: count and page size, then start, end and page of each mapping of a
+/// file, then their names.
+fn files(kernel: &Kernel, mm: u64, vmas: &[Vma], gaps: &mut Gaps) -> Vec<u8> {
+    let mut table = Vec::new();
+    let mut names = Vec::new();
+    let mut count = 0;
+    for vma in vmas.iter().filter(|vma| vma.file != 0) {
+        let name = gaps.keep("a file's name", kernel.vma_name(mm, vma)).flatten();
+        let Some(name) = name else { continue };
+        put(&mut table, &[(vma.start, 8), (vma.end, 8), (vma.pgoff, 8)]);
+        names.extend_from_slice(name.as_bytes());
+        names.push(0);
+        count += 1;
+    }
+    let mut note = Vec::new();
+    put(&mut note, &[(count, 8), (PAGE, 8)]);
+    note.extend(table);
+    note.extend(names);
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_padded_to_words() {
+        let mut notes = Vec::new();
+        note(&mut notes, NT_AUXV, &[1, 2, 3]);
+        assert_eq!(notes.len(), 12 + 8 + 4);
+        assert_eq!(notes[..12], [5, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0]);
+    }
+
+    #[test]
+    fn status_has_the_size_that_readers_expect() {
+        let task = crate::commands::testing::task(7, "sh");
+        let thread = UserThread {
+            pid: 8,
+            registers: None,
+            unknown: None,
+            segments: [1, 2, 3, 4, 5, 6],
+            fxsave: None,
+            signals: [0, 0],
+        };
+        let status = prstatus(&task, &thread);
+        assert_eq!((status.len(), status[32], status[40]), (336, 8, 7));
+        // fs_base stands behind the 21 registers.
+        assert_eq!(status[112 + 21 * 8], 1);
+    }
+}
