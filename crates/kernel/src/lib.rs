@@ -21,6 +21,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod cpu;
 mod device;
+pub mod disassembly;
 pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;

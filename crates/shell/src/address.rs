@@ -33,9 +33,8 @@ pub(crate) fn address(
     let name = name.strip_prefix('&').unwrap_or(name);
     let start = match (hex(name), cpu) {
         (Some(number), None) => number,
-        (_, None) => kernel
-            .symbol_anywhere(name)
-            .map_err(|_| failed(format!("{word} is neither an address nor a symbol")))?,
+        (_, None) => symbol(kernel, name)
+            .ok_or_else(|| failed(format!("{word} is neither an address nor a symbol")))?,
         (_, Some(cpu)) => {
             let cpu = cpu.parse().map_err(|_| failed(format!("`{cpu}` is no CPU")))?;
             kernel.per_cpu(name, cpu).map_err(|e| failed(e.to_string()))?
@@ -49,8 +48,22 @@ pub(crate) fn address(
 pub(crate) fn symbol(kernel: &Kernel, name: &str) -> Option<u64> {
     match name.split_once(':') {
         Some((name, cpu)) => kernel.per_cpu(name, cpu.parse().ok()?).ok(),
-        None => kernel.symbol_anywhere(name).ok(),
+        None => kernel.symbol_anywhere(name).ok().or_else(|| variant(kernel, name)),
     }
+}
+
+/// The only variant (`name.isra.0`, `name.constprop.0`) that the compiler made
+/// of the function `name`: crash(8) knows it by the name in the source.
+fn variant(kernel: &Kernel, name: &str) -> Option<u64> {
+    let is_variant = |symbol: &str| {
+        symbol.strip_prefix(name).is_some_and(|suffix| {
+            [".isra.", ".constprop.", ".part."].iter().any(|kind| suffix.starts_with(kind))
+                && !suffix.contains(".cold")
+        })
+    };
+    let mut found = kernel.kallsyms().ok()?.iter().filter(|symbol| is_variant(&symbol.name));
+    let first = found.next()?;
+    found.next().is_none().then_some(first.addr)
 }
 
 /// Words of a command line with those between parentheses made one again:

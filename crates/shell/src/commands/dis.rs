@@ -1,5 +1,178 @@
-//! `dis`.
+//! `dis`: code as instructions.
 
-use crate::registry::Command;
+use std::io::{self, Write};
 
-pub(crate) const COMMAND: Command = Command::later("dis");
+use kmortem_kernel::disassembly::{CodeLine, Disassembler};
+use kmortem_kernel::{Error, SymbolAt};
+
+use super::failed;
+use crate::address::{self, number, with_expressions};
+use crate::args::{Args, Opt};
+use crate::error::CommandError;
+use crate::memory::Memory;
+use crate::output::Output;
+use crate::registry::{Command, Rows};
+use crate::session::Session;
+use crate::settings::Radix;
+
+pub(crate) const COMMAND: Command = Command {
+    name: "dis",
+    summary: "disassembles code",
+    arguments: "ADDRESS [COUNT]",
+    options: &[
+        Opt::flag('r', "from the start of the function up to ADDRESS"),
+        Opt::flag('f', "from ADDRESS to the end of the function"),
+        Opt::flag('u', "a user address of the current task"),
+        Opt::flag('x', "offsets as hexadecimal numbers"),
+        Opt::flag('d', "offsets as decimal numbers"),
+        Opt::flag('l', "with source lines (needs debuginfo)"),
+        Opt::flag('s', "the source itself (needs debuginfo)"),
+        Opt::optional('b', "N", "bytes skipped behind a BUG's ud2 (always 0: none are)"),
+    ],
+    details: "\
+Without COUNT a symbol means its whole function, up to the padding behind it, and
+another address one instruction. The code is that of the dump, as the kernel had
+patched itself.",
+    examples: &[
+        ("schedule", "a function"),
+        ("-r schedule+20", "how control came to an address"),
+        ("-x schedule 5", "its first 5 instructions"),
+    ],
+    takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "an instruction",
+        members: "`address` `symbol` `bytes` `text` `target` (what it jumps to, calls or reads relative to itself) `target_symbol`",
+    }],
+    each: None,
+    run,
+};
+
+/// What ftrace leaves of its call at the start of a function that is not traced
+/// (`x86_nops[5]`, arch/x86/include/asm/nops.h).
+const FTRACE_NOP: &str = "0f1f440000";
+/// An instruction that begins before an address ends less than this behind it.
+const LONGEST: u64 = 16;
+/// No count asks for more.
+const MOST_LINES: u64 = 1 << 20;
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let session = &*session;
+    let usage = |what: &str| CommandError::Usage { command: COMMAND.name, what: what.to_owned() };
+    if args.has('l') || args.has('s') {
+        let what = "source lines need the debuginfo of this kernel, which kmortem does not read \
+            yet; without -l and -s it shows the instructions";
+        return Err(CommandError::Failed { command: COMMAND.name, what: what.to_owned() });
+    }
+    let words = with_expressions(&args.words);
+    let (place, count) = match words.as_slice() {
+        [] if args.has('b') => {
+            if !out.is_json() {
+                writeln!(out, "encoded bytes being skipped after ud2a: 0")?;
+            }
+            return Ok(());
+        }
+        [] => return Err(usage("say which address")),
+        [place] => (place, None),
+        [place, count] => {
+            let count = number(count).filter(|n| (1..=MOST_LINES).contains(n));
+            (place, Some(count.ok_or_else(|| usage(&format!("{} is no count", words[1])))?))
+        }
+        [.., last] => return Err(usage(&format!("{last} is too much"))),
+    };
+    if args.has('r') && args.has('f') {
+        return Err(usage("-r and -f are mutually exclusive"));
+    }
+    let start = address::address(COMMAND.name, session.kernel(), place)?;
+    let named = address::hex(place).is_none() && !place.starts_with('(');
+    let (lines, broken) = lines(session, args, start, named, count)?;
+    if out.is_json() {
+        out.rows(&lines)?;
+    } else {
+        let hex = match args.letters().filter(|l| "xd".contains(*l)).last() {
+            Some(letter) => letter == 'x',
+            None => session.settings().radix == Radix::Hex,
+        };
+        for line in &lines {
+            render(out, line, hex)?;
+        }
+    }
+    match broken {
+        Some(error) if lines.is_empty() => Err(failed(COMMAND.name)(error)),
+        Some(error) => Ok(out.note(format_args!("no further: {error}"))?),
+        None => Ok(()),
+    }
+}
+
+/// The instructions that are asked for, and why there are no more.
+fn lines(
+    session: &Session,
+    args: &Args,
+    start: u64,
+    named: bool,
+    count: Option<u64>,
+) -> Result<(Vec<CodeLine>, Option<Error>), CommandError> {
+    let kernel = session.kernel();
+    let memory = match args.has('u') {
+        true => Memory::user(COMMAND.name, session, start)?,
+        false => Memory::Kernel(kernel),
+    };
+    let function = || kernel.function_at(start).map_err(failed(COMMAND.name));
+    let most = count.unwrap_or(MOST_LINES) as usize;
+    if args.has('r') && !args.has('u') {
+        let function = function()?;
+        let range = function.start..start.saturating_add(LONGEST);
+        let mut lines = kernel.code_lines(range).map_err(failed(COMMAND.name))?;
+        // As crash does: up to the first instruction at ADDRESS or behind it.
+        let last = lines.iter().position(|line| line.address >= start);
+        lines.truncate(last.map_or(lines.len(), |last| last + 1));
+        lines.drain(..lines.len().saturating_sub(most));
+        return Ok((lines, None));
+    }
+    let at_symbol = named && kernel.symbol_at(start).is_some_and(|s| s.offset == 0);
+    if !args.has('u') && (args.has('f') || (count.is_none() && at_symbol)) {
+        let range = start..function()?.end;
+        // Data has a symbol, too, and no end that would make sense of it.
+        if args.has('f') || kernel.is_text(start) {
+            let mut lines = kernel.function_lines(range).map_err(failed(COMMAND.name))?;
+            lines.truncate(most);
+            return Ok((lines, None));
+        }
+    }
+    let read = |addr: u64, buf: &mut [u8]| memory.read(addr, buf);
+    let mut code = Disassembler::new(kernel, &read, start);
+    let mut lines = Vec::new();
+    for _ in 0..count.unwrap_or(1) {
+        match code.next_line() {
+            Ok(line) => lines.push(line),
+            Err(error) => return Ok((lines, Some(error))),
+        }
+    }
+    Ok((lines, None))
+}
+
+fn name(symbol: &SymbolAt, hex: bool) -> String {
+    match (symbol.offset, hex) {
+        (0, _) => format!("<{}>", symbol.name),
+        (offset, true) => format!("<{}+{offset:#x}>", symbol.name),
+        (offset, false) => format!("<{}+{offset}>", symbol.name),
+    }
+}
+
+fn render(out: &mut dyn Write, line: &CodeLine, hex: bool) -> io::Result<()> {
+    match &line.symbol {
+        Some(symbol) => write!(out, "{:#x} {}:\t", line.address, name(symbol, hex))?,
+        None => write!(out, "   {:#x}:\t", line.address)?,
+    }
+    write!(out, "{}", line.text)?;
+    if let Some(target) = line.target.filter(|_| !line.target_in_text) {
+        write!(out, "        # {target:#x}")?;
+    }
+    if let Some(symbol) = &line.target_symbol {
+        write!(out, " {}", name(symbol, hex))?;
+    }
+    if line.bytes == FTRACE_NOP && line.symbol.as_ref().is_some_and(|s| s.offset == 0) {
+        write!(out, " [FTRACE NOP]")?;
+    }
+    writeln!(out)
+}
