@@ -18,6 +18,7 @@ mod backtrace;
 pub mod block;
 pub mod buddy;
 pub mod cgroup;
+pub mod cgroup_cpu;
 pub mod clock;
 pub mod cpu;
 mod device;

@@ -69,7 +69,7 @@ pub(super) fn by_cpu(
 }
 
 /// `rq.clock` of the CPUs that `tasks` are on.
-fn clocks(kernel: &Kernel, tasks: &[&Task]) -> FxHashMap<u32, u64> {
+pub(super) fn clocks(kernel: &Kernel, tasks: &[&Task]) -> FxHashMap<u32, u64> {
     let mut clocks = FxHashMap::default();
     let Ok(layout) = kernel.layout::<RunqueueLayout>() else { return clocks };
     for task in tasks {
