@@ -61,7 +61,7 @@ pub(crate) fn find(kernel: &Kernel, task: &Task) -> Result<Start> {
             let Some(index) = calls.iter().position(|call| call.callee == function) else {
                 continue;
             };
-            let (call, bp) = go_down(kernel, &calls, index);
+            let Some((call, bp)) = go_down(kernel, &calls, index) else { continue };
             let why = format!(
                 "no registers of CPU {} in the dump; found by a call of {name}, which never returns",
                 task.cpu
@@ -100,30 +100,24 @@ fn calls(kernel: &Kernel, range: &Range<u64>) -> Result<Vec<Call>> {
 
 /// The innermost call that leads to `calls[index]`, with rbp in its frame as
 /// far as it is known.
-fn go_down<'c>(kernel: &Kernel, calls: &'c [Call], index: usize) -> (&'c Call, u64) {
-    let (mut index, mut rbp) = (index, 0);
+fn go_down<'c>(kernel: &Kernel, calls: &'c [Call], index: usize) -> Option<(&'c Call, u64)> {
+    let (mut above, mut index, mut rbp) = (calls.get(index)?, index, 0);
     for _ in 0..DEEPEST {
-        let Some(above) = calls.get(index) else { break };
         // A word in the function that `above` called, below it on the stack,
         // whose frame ends just where `above` stands.
-        let inner = calls[..index].iter().enumerate().rev().find_map(|(i, call)| {
+        let inner = calls.get(..index)?.iter().enumerate().rev().find_map(|(i, call)| {
             let start = kernel.frame_symbol(call.ip, false)?;
             let function = call.ip.wrapping_sub(start.offset);
             if function != above.callee {
                 return None;
             }
             let rule = kernel.orc_at(call.ip.wrapping_sub(1)).ok().flatten()?;
-            base_pointer(&rule, call, above).map(|bp| (i, bp))
+            base_pointer(&rule, call, above).map(|bp| (i, call, bp))
         });
-        match inner {
-            Some((inner, bp)) => (index, rbp) = (inner, bp),
-            None => break,
-        }
+        let Some((i, call, bp)) = inner else { break };
+        (above, index, rbp) = (call, i, bp);
     }
-    match calls.get(index) {
-        Some(call) => (call, rbp),
-        None => (&calls[0], 0),
-    }
+    Some((above, rbp))
 }
 
 /// rbp in the frame behind `call`, if the frame ends at `above`; 0 where the
