@@ -134,6 +134,16 @@ pub struct Disk {
     pub gaps: Gaps,
 }
 
+/// A disk's numbers.
+pub(crate) struct Gendisk {
+    /// Address of its `struct gendisk`.
+    pub(crate) addr: u64,
+    /// Major number.
+    pub(crate) major: u32,
+    /// Address of its operations.
+    pub(crate) operations: u64,
+}
+
 /// All disks.
 #[derive(Debug, Clone, Serialize)]
 pub struct Disks {
@@ -172,6 +182,19 @@ impl Kernel {
             }
         }
         Ok(Disks { list, gaps })
+    }
+
+    /// The disks with their number and operations, in the order in which they
+    /// came. Cheaper than [`disks`](Self::disks).
+    pub(crate) fn gendisks(&self) -> Result<Vec<Gendisk>> {
+        let layout = self.layout::<GendiskLayout>()?;
+        let found = self.block_devices(&Parts::of(self)?, &mut Gaps::default());
+        let read = |found: Found| {
+            let addr = found.disk;
+            let major = layout.major.read(self, addr)?;
+            Ok(Gendisk { addr, major, operations: layout.fops.read(self, addr)? })
+        };
+        found.into_iter().filter(|found| found.whole).map(read).collect()
     }
 
     fn read_disk(&self, parts: &Parts, device: u64, addr: u64, now: Option<i64>) -> Result<Disk> {

@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 
 mod log_buf;
 mod ringbuffer;
+mod safe;
+
+pub use safe::{SafeBuffer, SafeMessage};
 
 /// No member of printk's structures lies further in, and none is larger.
 const LARGEST_STRUCT: u64 = 4096;

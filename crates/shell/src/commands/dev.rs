@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::block::Disk;
 
-use super::failed;
+use super::{dev_dump, dev_io, dev_list, dev_pci, failed};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -13,35 +13,68 @@ use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
     name: "dev",
-    summary: "lists disks with what is in flight to them",
-    arguments: "",
+    summary: "lists devices, I/O addresses, PCI, and disks with what is in flight to them",
+    arguments: "[FILE]",
     options: &[
+        Opt::flag('i', "I/O ports and physical addresses"),
+        Opt::flag('p', "PCI buses and devices"),
         Opt::flag('d', "disks and their requests in flight"),
         Opt::flag('D', "as -d, disks with requests in flight only"),
-        Opt::later('i'),
-        Opt::later('p'),
-        Opt::later('V'),
-        Opt::later('v'),
+        Opt::flag('V', "what drivers added to the dump"),
+        Opt::value('v', "INDEX", "one of these, or its data written to FILE"),
     ],
     details: "\
-Idle loop devices and RAM disks are left out of the text.
-A request is in flight from when the driver got it until it completed it. JSON
-has the requests themselves, with their age.",
-    examples: &[("-d", "all disks"), ("-D", "disks that have something to do")],
+Without options: character and block devices by major number, with what answers
+to the first of a range (GENDISK: of the disk that came last).
+-d leaves idle loop devices and RAM disks out of the text. A request is in
+flight from when the driver got it until it completed it. JSON has the requests
+themselves, with their age; see also `blk`.",
+    examples: &[
+        ("", "character and block devices"),
+        ("-i", "I/O ports and physical addresses"),
+        ("-p", "PCI devices"),
+        ("-d", "all disks"),
+        ("-D", "disks that have something to do"),
+    ],
     takes_all: false,
-    rows: &[Rows {
-        options: "-d",
-        row: "a disk",
-        members: "`addr` `name` `major` `minor` `queue` `sectors` `driver` `in_flight` `completed` `requests` `operations` `scheduler` `virtqueues` `partitions`",
-    }],
+    rows: &[
+        Rows {
+            options: "",
+            row: "a range of character devices, or a block driver",
+            members: "`class` (char or block) `major` `first_minor` `minors` `name` `cdev` `operations` `operations_addr` `gendisk`",
+        },
+        Rows {
+            options: "-i",
+            row: "a claimed range",
+            members: "`space` (port or memory) `addr` `start` `end` `name` `flags` `depth`",
+        },
+        Rows {
+            options: "-p",
+            row: "a PCI device",
+            members: "`bus` `bus_name` `addr` `name` `class` `vendor` `device` `express` (null: conventional) `is_bridge` `driver` `irq` `enabled` `channel_state`",
+        },
+        Rows {
+            options: "-d, -D",
+            row: "a disk",
+            members: "`addr` `name` `major` `minor` `queue` `sectors` `driver` `operations` `scheduler` `in_flight` `completed` `requests` `virtqueues` `partitions` `gaps`",
+        },
+        Rows { options: "-V, -v", row: "a driver's data", members: "`index` `name` `size`" },
+    ],
     each: None,
     run,
 };
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
-    if !args.has('d') && !args.has('D') {
-        let what = "say which devices are wanted (-d: disks)".to_owned();
-        return Err(CommandError::Usage { command: COMMAND.name, what });
+    let wanted = |letter| args.has(letter);
+    match () {
+        () if wanted('V') => return dev_dump::list(session, out),
+        () if wanted('i') => return dev_io::run(session, out),
+        () if wanted('p') => return dev_pci::run(session, out),
+        () if wanted('d') || wanted('D') => {}
+        () => match args.value('v') {
+            Some(index) => return dev_dump::show(session, index, args.words.first(), out),
+            None => return dev_list::run(session, out),
+        },
     }
     let disks = session.kernel().disks().map_err(failed(COMMAND.name))?;
     let busy = |disk: &&Disk| !args.has('D') || disk.in_flight.is_none_or(|n| n.total() > 0);

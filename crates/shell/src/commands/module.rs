@@ -15,20 +15,22 @@ use crate::session::Session;
 pub(crate) const COMMAND: Command = Command {
     name: "mod",
     summary: "lists the loaded modules",
-    arguments: "",
+    arguments: "[OBJFILE]",
     options: &[
         Opt::flag('t', "the modules that taint the kernel"),
-        Opt::later('s'),
-        Opt::later('S'),
-        Opt::later('d'),
-        Opt::later('D'),
-        Opt::later('r'),
-        Opt::later('g'),
+        Opt::value('s', "MODULE", "one module: its symbols are there already"),
+        Opt::optional('S', "DIRECTORY", "all modules: their symbols are there already"),
+        Opt::value('d', "MODULE", "nothing: what the dump has is not given up"),
+        Opt::flag('D', "nothing: what the dump has is not given up"),
+        Opt::flag('r', "nothing more: crash reads symbols faster with it"),
+        Opt::flag('R', "nothing more: crash reads a running kernel's modules anew"),
+        Opt::flag('g', "nothing more: crash adds sections' symbols with it"),
+        Opt::flag('o', "nothing more: crash loads in its older way with it"),
     ],
     details: "\
-Names come from each module's own symbol table in the dump: nothing has to be
-loaded. Sizes are those of what stays after the module's start.",
-    examples: &[("", "all modules, by address"), ("-t", "those that taint, with the letters")],
+Symbols and types come from the dump: nothing has to be loaded. What loads or
+drops symbols in crash is understood, so that its scripts run. Sizes are those of what stays after the module's start.",
+    examples: &[("", "all modules, by address"), ("-t", "those that taint, with the letters"), ("-S", "as crash's scripts ask first")],
     takes_all: false,
     rows: &[Rows {
         options: "",
@@ -57,6 +59,20 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     if args.has('t') {
         modules.retain(|m| m.taints != 0);
     }
+    if let Some(name) = args.value('s').or_else(|| args.value('d')) {
+        // The names of files have dashes where modules have underscores.
+        let name = name.replace('-', "_");
+        modules.retain(|m| m.name == name);
+        if modules.is_empty() {
+            let what = format!("{name}: no such module in this dump");
+            return Err(CommandError::Failed { command: COMMAND.name, what });
+        }
+    }
+    let drops = args.has('d') || args.has('D');
+    if drops && !(args.has('s') || args.has('S')) {
+        return Ok(());
+    }
+    let loads = args.has('s') || args.has('S');
     if out.is_json() {
         for module in modules {
             let base = format!("{:#x}", module.base());
@@ -73,7 +89,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             .collect();
         // Since v6.4 a module has several pieces of memory: the first is its text.
         let pieces = kernel.layout::<ModuleLayout>().is_ok_and(|layout| layout.mem.exists());
-        render(out, &rows, if pieces { "TEXT_BASE" } else { "BASE" })?;
+        render(out, &rows, if pieces { "TEXT_BASE" } else { "BASE" }, loads)?;
     }
     if let Some(error) = kernel.modules_broken() {
         out.note(format_args!("modules may be missing: {error}"))?;
@@ -88,7 +104,8 @@ struct Row<'a> {
     size: u64,
 }
 
-fn render(out: &mut dyn Write, rows: &[Row<'_>], base: &str) -> io::Result<()> {
+fn render(out: &mut dyn Write, rows: &[Row<'_>], base: &str, loaded: bool) -> io::Result<()> {
+    let object = if loaded { "(symbols of the dump)" } else { "(not loaded)  [CONFIG_KALLSYMS]" };
     let name_width = rows.iter().map(|r| r.name.len()).max().unwrap_or(0).max(4);
     let size_width = rows.iter().map(|r| r.size.to_string().len()).max().unwrap_or(0).max(4);
     writeln!(
@@ -99,7 +116,7 @@ fn render(out: &mut dyn Write, rows: &[Row<'_>], base: &str) -> io::Result<()> {
     for row in rows {
         writeln!(
             out,
-            "{:016x}  {:<name_width$}  {:016x}  {:>size_width$}  (not loaded)  [CONFIG_KALLSYMS]",
+            "{:016x}  {:<name_width$}  {:016x}  {:>size_width$}  {object}",
             row.addr, row.name, row.base, row.size
         )?;
     }
@@ -126,7 +143,8 @@ mod tests {
             Row { addr: 0xffff_ffff_c041_3000, name: "llc", base: 1 << 41, size: 4096 },
         ];
         let mut text = Vec::new();
-        render(&mut text, &rows, "TEXT_BASE").unwrap();
+        render(&mut text, &rows, "TEXT_BASE", false).unwrap();
+        render(&mut text, &rows[..1], "BASE", true).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());
     }
 

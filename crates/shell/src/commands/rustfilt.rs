@@ -1,5 +1,6 @@
 //! `rustfilt`: names of Rust functions as their source has them.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use serde::Serialize;
@@ -53,9 +54,28 @@ fn readable(symbol: &str) -> Option<String> {
     Some(format!("{:#}", rustc_demangle::try_demangle(symbol).ok()?))
 }
 
+/// `text` with every mangled name in it made readable.
+pub(super) fn demangle_all(text: &str) -> Cow<'_, str> {
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$');
+    let mut found = Cow::Borrowed(text);
+    for word in text.split(|c| !part(c)).filter(|w| w.starts_with("_R") || w.starts_with("_ZN")) {
+        if let Some(name) = readable(word) {
+            found = Cow::Owned(found.replacen(word, &name, 1));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
-    use super::readable;
+    use super::{demangle_all, readable};
+
+    #[test]
+    fn names_are_found_within_text() {
+        let line = " ? _RNvNtCshc5sK6KjdJJ_6kernel5print11call_printk+0x12/0x40 [rust_x]";
+        assert_eq!(demangle_all(line), " ? kernel::print::call_printk+0x12/0x40 [rust_x]");
+        assert_eq!(demangle_all("_Really? schedule+0x1"), "_Really? schedule+0x1");
+    }
 
     #[test]
     fn both_manglings_are_read() {

@@ -8,7 +8,7 @@ use kmortem_kernel::printk::Log;
 use kmortem_kernel::system::System;
 use serde::Serialize;
 
-use super::{failed, ps_times, size, tasks};
+use super::{failed, ps_times, size, sys_calls, tasks};
 use crate::args::{Args, Opt};
 use crate::date;
 use crate::error::CommandError;
@@ -19,12 +19,26 @@ use crate::session::Session;
 pub(crate) const COMMAND: Command = Command {
     name: "sys",
     summary: "shows the machine, its kernel, and why it died",
-    arguments: "",
-    options: &[Opt::flag('t', "what taints the kernel"), Opt::later('c'), Opt::later('i')],
+    arguments: "[config]",
+    options: &[
+        Opt::optional('c', "NAME|NUMBER", "system calls: all, or those that fit"),
+        Opt::flag('t', "what taints the kernel"),
+        Opt::flag('i', "the firmware's strings about the machine (DMI)"),
+        Opt::optional('p', "anic", "panic a running machine: a dump can't"),
+    ],
     details: "\
 DATE, UPTIME and LOAD AVERAGE are those of the moment the machine died, in UTC.
-OFFLINE counts the CPUs that a panic stopped, too.",
-    examples: &[("", "an overview"), ("-t", "the taints, with what they mean")],
+OFFLINE counts the CPUs that a panic stopped, too. `sys config` shows the
+configuration that the kernel was built with, if it was built to keep it
+(CONFIG_IKCONFIG). Lines of source that -c has in crash need debuginfo.",
+    examples: &[
+        ("", "an overview"),
+        ("-t", "the taints, with what they mean"),
+        ("-c", "all system calls"),
+        ("-c read", "those with `read` in their name"),
+        ("-c 0", "the one of that number"),
+        ("-i", "who made the machine"),
+    ],
     takes_all: false,
     rows: &[
         Rows {
@@ -32,6 +46,13 @@ OFFLINE counts the CPUs that a panic stopped, too.",
             row: "the machine (one row)",
             members: "`release` `version` `machine` `nodename` `domainname` `command_line` `taints` `cpus` `platform` `panic` `panic_cpu` `crashed` `clock` `dump_files` `partial` `incomplete` `tasks` `memory_bytes` `cpu_khz`",
         },
+        Rows {
+            options: "-c",
+            row: "a system call",
+            members: "`number` `name` `function` `symbol` `replaced` (not the kernel's own)",
+        },
+        Rows { options: "-i", row: "a string of the firmware", members: "`field` `value`" },
+        Rows { options: "config", row: "the configuration (one row)", members: "`config`" },
         Rows { options: "-t", row: "the taints (one row)", members: "`mask` `letters` `list`" },
     ],
     each: None,
@@ -63,6 +84,21 @@ struct Overview {
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
     let kernel = session.kernel();
+    if args.has('p') {
+        let what = "cannot panic a dumpfile!".to_owned();
+        return Err(CommandError::Failed { command: COMMAND.name, what });
+    }
+    if args.has('c') {
+        let first = args.value('c').into_iter();
+        let words: Vec<&str> = first.chain(args.words.iter().map(String::as_str)).collect();
+        return sys_calls::run(session, &words, out);
+    }
+    if args.has('i') {
+        return firmware(kernel, out);
+    }
+    if let Some(word) = args.words.first() {
+        return config(kernel, word, out);
+    }
     if args.has('t') {
         let taints = kernel.taints().map_err(failed(COMMAND.name))?;
         if out.is_json() {
@@ -84,6 +120,35 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         out.note(reason)?;
     }
     Ok(())
+}
+
+/// The strings of DMI.
+fn firmware(kernel: &Kernel, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let (strings, gaps) = kernel.dmi_strings().map_err(failed(COMMAND.name))?;
+    if out.is_json() {
+        out.rows(&strings)?;
+    } else {
+        strings.iter().try_for_each(|s| writeln!(out, "{:>25}: {}", s.field, s.value))?;
+    }
+    super::note_gaps(out, std::iter::once(&gaps))
+}
+
+/// The configuration: a row of JSON.
+#[derive(Serialize)]
+struct Config {
+    config: String,
+}
+
+fn config(kernel: &Kernel, word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
+    if word != "config" {
+        let what = format!("`{word}` is not understood");
+        return Err(CommandError::Usage { command: COMMAND.name, what });
+    }
+    let config = kernel.config().map_err(failed(COMMAND.name))?;
+    if out.is_json() {
+        return Ok(out.row(&Config { config })?);
+    }
+    Ok(out.write_all(config.as_bytes())?)
 }
 
 fn overview(kernel: &Kernel, tasks: usize) -> Result<Overview, CommandError> {
