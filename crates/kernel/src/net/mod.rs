@@ -1,13 +1,15 @@
-//! The network: interfaces of all namespaces, sockets of tasks.
+//! The network: interfaces of all namespaces, neighbours, sockets of tasks.
 //!
 //! `net_namespace_list` (net/core/net_namespace.c) is the ring of
 //! `struct net`; each has its devices on `dev_base_head`.
 
 mod interface;
+mod neighbour;
 mod queue;
 mod socket;
 
 pub use interface::{Dropped, InterfaceAddress, NetInterface, NetInterfaces, OperState};
+pub use neighbour::{Neighbour, Neighbours};
 pub use queue::TxQueue;
 pub use socket::{Socket, TaskSockets};
 

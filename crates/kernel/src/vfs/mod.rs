@@ -6,11 +6,15 @@
 //! include/linux/fdtable.h); mounts hang on their `struct mnt_namespace`.
 
 mod file;
+mod inode;
 mod mount;
 mod path;
+mod user;
 
 pub use file::{FileKind, FileLayout, OpenFile, TaskFiles};
+pub use inode::{DentryPlace, InodePages};
 pub use mount::{Mount, Mounts, NsproxyLayout};
+pub use user::{FileTarget, FileUser, FileUsers};
 
 use crate::layout;
 use crate::layout::{CString, Embedded};
@@ -47,6 +51,7 @@ layout! {
         inode: u64 = "d_inode",
         hashed: u64 = "d_hash.pprev",
         op: u64 = "d_op",
+        sb: u64 = "d_sb",
     }
 }
 
@@ -57,7 +62,11 @@ layout! {
         ino: u64 = "i_ino",
         rdev: u32 = "i_rdev",
         bytes: u64 = "i_size",
+        io_list: Embedded = "i_io_list",
         private: u64 = "i_private",
+        mapping: u64 = "i_mapping",
+        sb: u64 = "i_sb",
+        block_bits: u8 = "i_blkbits",
     }
 }
 
@@ -69,6 +78,7 @@ layout! {
         subtype: u64 = "s_subtype",
         flags: u64 = "s_flags",
         bdev: u64 = "s_bdev",
+        bdi: u64 = "s_bdi",
     }
 }
 

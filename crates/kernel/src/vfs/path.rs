@@ -174,6 +174,23 @@ impl Kernel {
         join(&tree, vfsmount, dentry)
     }
 
+    /// Path of `dentry` from the root of its file system, where that is not
+    /// mounted.
+    pub(super) fn path_unmounted(&self, dentry: u64) -> Result<String> {
+        let tree = self.names()?;
+        let mut names = Vec::new();
+        let mut at = dentry;
+        for _ in 0..MOST_STEPS {
+            let parent = tree.parent(at)?;
+            if parent == at {
+                return Ok(text("", &names));
+            }
+            names.push(tree.name(at)?);
+            at = parent;
+        }
+        Err(Error::Loop { what: "a path".into(), addr: at })
+    }
+
     /// Whether the name of `dentry` is gone (`d_unlinked`: not hashed, and no
     /// root).
     pub fn is_deleted(&self, dentry: u64) -> Result<bool> {
