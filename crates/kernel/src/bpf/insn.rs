@@ -58,10 +58,7 @@ struct Raw {
 }
 
 /// The instructions in `bytes`; `name` gives names for addresses.
-pub(super) fn parse(
-    bytes: &[u8],
-    name: &dyn Fn(Meaning) -> Option<String>,
-) -> Vec<BpfInstruction> {
+pub(super) fn parse(bytes: &[u8], name: &dyn Fn(Meaning) -> Option<String>) -> Vec<BpfInstruction> {
     let all = bytes.as_chunks::<8>().0;
     let mut list = Vec::with_capacity(all.len());
     let mut index = 0;
@@ -103,10 +100,7 @@ impl Raw {
     }
 
     fn unknown(&self) -> String {
-        format!(
-            "unknown: dst {} src {} off {:+} imm {:#x}",
-            self.dst, self.src, self.off, self.imm
-        )
+        format!("unknown: dst {} src {} off {:+} imm {:#x}", self.dst, self.src, self.off, self.imm)
     }
 
     /// What a load or store moves: bits 3 and 4 of the code.

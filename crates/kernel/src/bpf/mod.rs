@@ -314,7 +314,8 @@ impl Kernel {
             let what = format!("a program of {count} instructions");
             return Err(Error::corrupt(what, program.addr));
         }
-        let bytes = self.read_bytes(layout.insns.address(program.addr)?, program.translated_bytes)?;
+        let bytes =
+            self.read_bytes(layout.insns.address(program.addr)?, program.translated_bytes)?;
         Ok(insn::parse(&bytes, &|address| self.bpf_name(address, &bpf.maps)))
     }
 

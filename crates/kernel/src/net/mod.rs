@@ -5,11 +5,13 @@
 
 mod interface;
 mod neighbour;
+mod owner;
 mod queue;
 mod socket;
 
 pub use interface::{Dropped, InterfaceAddress, NetInterface, NetInterfaces, OperState};
 pub use neighbour::{Neighbour, Neighbours};
+pub use owner::{OwnedSocket, SocketOwner};
 pub use queue::TxQueue;
 pub use socket::{Socket, TaskSockets};
 

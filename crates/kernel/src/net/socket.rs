@@ -48,6 +48,14 @@ layout! {
 }
 
 layout! {
+    /// `struct inet_sock`, include/net/inet_sock.h: the port it was bound to
+    /// last, which `skc_num` forgets when a connection fails.
+    pub struct InetSockLayout for "inet_sock" {
+        source_port: u16 = "inet_sport",
+    }
+}
+
+layout! {
     /// `struct proto`, include/net/sock.h
     pub struct ProtoLayout for "proto" {
         name: str = "name",
@@ -295,7 +303,10 @@ impl Kernel {
             false => (&layout.remote, &layout.remote6),
         };
         let port = match local {
-            true => layout.local_port.read(self, sock)?,
+            true => match self.layout::<InetSockLayout>()?.source_port.read(self, sock)? {
+                0 => layout.local_port.read(self, sock)?,
+                port => port.swap_bytes(),
+            },
             false => layout.remote_port.read(self, sock)?.swap_bytes(),
         };
         Ok(match family {

@@ -83,9 +83,7 @@ impl Kernel {
         let inode = Some(layout.inode.read(self, addr)?).filter(|inode| *inode != 0);
         let mut gaps = Gaps::default();
         let mode = match inode {
-            Some(inode) => {
-                gaps.keep("type", self.layout::<InodeLayout>()?.mode.read(self, inode))
-            }
+            Some(inode) => gaps.keep("type", self.layout::<InodeLayout>()?.mode.read(self, inode)),
             None => None,
         };
         let of_this = mounts.iter().filter(|mount| mount.super_block == Some(super_block));
@@ -112,6 +110,15 @@ impl Kernel {
             path,
             gaps,
         })
+    }
+
+    /// The superblock of the inode or dentry at `addr`, if it is one of those
+    /// of `mounts`.
+    pub fn super_block_of(&self, addr: u64, mounts: &[Mount]) -> Result<Option<u64>> {
+        let inode = self.layout::<InodeLayout>()?.sb.read(self, addr);
+        let dentry = self.layout::<DentryLayout>()?.sb.read(self, addr);
+        let known = |sb: &u64| mounts.iter().any(|mount| mount.super_block == Some(*sb));
+        Ok([inode, dentry].into_iter().flatten().find(known))
     }
 
     /// How many pages the inode at `inode` has in memory.
@@ -149,7 +156,8 @@ impl Kernel {
             let Some(writeback) = gaps.keep("writeback", writeback) else { break };
             for inodes in [&layout.dirty, &layout.io, &layout.more_io, &layout.dirty_time] {
                 for inode in self.list(inodes.address(writeback)?, node, "a list of dirty inodes") {
-                    let of = inode.and_then(|inode| Ok((inode, inode_layout.sb.read(self, inode)?)));
+                    let of =
+                        inode.and_then(|inode| Ok((inode, inode_layout.sb.read(self, inode)?)));
                     match gaps.keep("a dirty inode", of) {
                         Some((inode, of)) if of == sb => list.push(inode),
                         Some(_) => {}

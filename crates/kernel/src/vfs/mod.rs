@@ -14,7 +14,7 @@ mod user;
 pub use file::{FileKind, FileLayout, OpenFile, TaskFiles};
 pub use inode::{DentryPlace, InodePages};
 pub use mount::{Mount, Mounts, NsproxyLayout};
-pub use user::{FileTarget, FileUser, FileUsers};
+pub use user::{FileTarget, FileUser, FileUsers, OpenFiles};
 
 use crate::layout;
 use crate::layout::{CString, Embedded};

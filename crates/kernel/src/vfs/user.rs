@@ -2,7 +2,7 @@
 //! mapping.
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use super::file::{FileLayout, FsLayout, PathLayout};
@@ -93,6 +93,43 @@ impl Kernel {
             users.gaps.extend(gaps);
         }
         Ok(users)
+    }
+}
+
+/// Files that processes have open, by superblock, each dentry once.
+#[derive(Debug, Default)]
+pub struct OpenFiles {
+    /// By address of the `struct super_block`.
+    pub by_super_block: FxHashMap<u64, Vec<OpenFile>>,
+    /// Why some may be missing.
+    pub gaps: Gaps,
+}
+
+impl Kernel {
+    /// The files that processes have open.
+    pub fn files_by_super_block(&self) -> Result<OpenFiles> {
+        let layout = self.layout::<DentryLayout>()?;
+        let tasks = self.tasks()?;
+        let processes: Vec<&Task> =
+            tasks.list.iter().filter(|task| task.is_leader() && task.mm != 0).collect();
+        let found: Vec<_> = processes.par_iter().map(|task| self.files(task)).collect();
+        let mut open = OpenFiles::default();
+        let mut seen = FxHashSet::default();
+        for files in found {
+            let Some(files) = open.gaps.keep("open files of a process", files) else { continue };
+            open.gaps.extend(files.gaps);
+            for file in files.list {
+                let Some(dentry) = file.dentry.filter(|dentry| seen.insert(*dentry)) else {
+                    continue;
+                };
+                if let Some(sb) =
+                    open.gaps.keep("a file's superblock", layout.sb.read(self, dentry))
+                {
+                    open.by_super_block.entry(sb).or_default().push(file);
+                }
+            }
+        }
+        Ok(open)
     }
 }
 

@@ -255,9 +255,10 @@ fn machine_code(
 /// The longest name of a map's type, by which crash sizes that column (it
 /// takes off the length of a program type's prefix).
 fn type_width(kernel: &Kernel) -> usize {
-    let longest = kernel.ty("enum bpf_map_type").ok().and_then(|ty| {
-        ty.strip().enumerators().map(|constant| constant.name.len()).max()
-    });
+    let longest = kernel
+        .ty("enum bpf_map_type")
+        .ok()
+        .and_then(|ty| ty.strip().enumerators().map(|constant| constant.name.len()).max());
     longest.map_or(0, |len| len.saturating_sub("BPF_PROG_TYPE_".len())).max(16)
 }
 

@@ -8,7 +8,7 @@ use kmortem_kernel::vfs::{FileKind, OpenFile, TaskFiles};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
-use super::{chosen, failed, task_header};
+use super::{chosen, failed, files_pages, task_header};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -20,20 +20,35 @@ pub(crate) const COMMAND: Command = Command {
     summary: "lists the open files of a task",
     arguments: "[PID | TASK]...",
     options: &[
-        Opt::value('R', "TEXT", "only files whose path, addresses or number have this"),
-        Opt::later('d'),
-        Opt::later('p'),
-        Opt::later('n'),
-        Opt::later('c'),
+        Opt::value('R', "REFERENCE", "only files with this in their path, this address or number"),
+        Opt::flag('c', "with each file's mapping and its pages in memory"),
+        Opt::value('d', "DENTRY", "what is at this address of a dentry"),
+        Opt::value('p', "INODE", "the pages of this inode that are in memory"),
     ],
     details: "Without PID or TASK: those of the current task (see `set`).",
-    examples: &[("", "of the task that crashed"), ("1 -R /dev", "PID 1's files below /dev")],
+    examples: &[
+        ("", "of the task that crashed"),
+        ("1 -R /dev", "PID 1's files below /dev"),
+        ("-c 1", "how many pages of PID 1's files are in memory"),
+    ],
     takes_all: false,
-    rows: &[Rows {
-        options: "",
-        row: "a task",
-        members: "as `set`, `unreadable`, and `files`: `root` `cwd` `list` (`fd` `file` `dentry` `inode` `kind` `path` `deleted` `flags` `position` ...)",
-    }],
+    rows: &[
+        Rows {
+            options: "-d",
+            row: "the dentry",
+            members: "`dentry` `inode` `super_block` `kind` `path` `gaps`",
+        },
+        Rows {
+            options: "-p",
+            row: "a page of the inode",
+            members: "`index`, and as a page of `kmem -p`: `addr` `phys` `head` `usage` `flags` `flag_names` `refcount` `mapping`",
+        },
+        Rows {
+            options: "",
+            row: "a task",
+            members: "as `set`, `unreadable`, and `files`: `root` `cwd` `list` (`fd` `file` `dentry` `inode` `kind` `path` `deleted` `flags` `position` ..., with -c `mapping` and `pages`)",
+        },
+    ],
     each: Some(show),
     run,
 };
@@ -49,6 +64,12 @@ struct Row<'a> {
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
+    if let Some(word) = args.value('d') {
+        return files_pages::dentry(session, word, out);
+    }
+    if let Some(word) = args.value('p') {
+        return files_pages::pages(session, word, out);
+    }
     let chosen = chosen(COMMAND.name, session, args, out)?;
     show(session, &chosen, args, out)
 }
@@ -76,9 +97,18 @@ pub(super) fn show(
             if files.list.is_empty() {
                 continue;
             }
+        } else if args.has('R') {
+            // What has no files has none that is sought.
+            continue;
         }
         if out.is_json() {
-            out.row(&Row { task, files, unreadable })?;
+            match (args.has('c'), &files) {
+                (true, Some(found)) => {
+                    let counts = files_pages::counts(session.kernel(), found);
+                    out.row(&files_pages::CountsRow { task, files: counts })?;
+                }
+                _ => out.row(&Row { task, files, unreadable })?,
+            }
             continue;
         }
         if !std::mem::take(&mut first) {
@@ -87,7 +117,16 @@ pub(super) fn show(
         task_header::render(out, task)?;
         match &files {
             Some(files) => {
-                render(out, files, &protocols(session.kernel(), task, files))?;
+                render_directories(out, files, args.has('R'))?;
+                let protocols = protocols(session.kernel(), task, files);
+                match args.has('c') {
+                    true => files_pages::render_counts(
+                        out,
+                        &files_pages::counts(session.kernel(), files),
+                        |file| path(file, &protocols),
+                    )?,
+                    false => render(out, files, &protocols)?,
+                }
                 super::note_gaps(out, files.list.iter().map(|f| &f.gaps).chain([&files.gaps]))?;
             }
             None => writeln!(out, "<unreadable: {}>", unreadable.unwrap_or_default())?,
@@ -125,9 +164,14 @@ fn path(file: &OpenFile, protocols: &Protocols) -> String {
     format!("{}{deleted}", path.strip_prefix("anon_inode:").unwrap_or(path))
 }
 
-fn render(out: &mut dyn Write, files: &TaskFiles, protocols: &Protocols) -> io::Result<()> {
+/// crash has a blank at the end of this line where it looks for a reference.
+fn render_directories(out: &mut dyn Write, files: &TaskFiles, sought: bool) -> io::Result<()> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    writeln!(out, "ROOT: {}    CWD: {}", text(&files.root), text(&files.cwd))?;
+    let end = if sought { " " } else { "" };
+    writeln!(out, "ROOT: {}    CWD: {}{end}", text(&files.root), text(&files.cwd))
+}
+
+fn render(out: &mut dyn Write, files: &TaskFiles, protocols: &Protocols) -> io::Result<()> {
     if files.list.is_empty() {
         return writeln!(out, "No open files");
     }
@@ -185,8 +229,10 @@ mod tests {
         };
         let protocols = Protocols::from_iter([(3, "TCPv6".to_owned())]);
         let mut text = Vec::new();
+        render_directories(&mut text, &files, false).unwrap();
         render(&mut text, &files, &protocols).unwrap();
         files.list.clear();
+        render_directories(&mut text, &files, false).unwrap();
         render(&mut text, &files, &protocols).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());
     }

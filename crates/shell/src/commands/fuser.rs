@@ -86,7 +86,8 @@ mod tests {
             mmap: !fds.is_empty(),
             fds,
         };
-        let users = [user(203, "busyd", vec![4], false), user(12345, "sessiond-queue", vec![], true)];
+        let users =
+            [user(203, "busyd", vec![4], false), user(12345, "sessiond-queue", vec![], true)];
         let mut text = Vec::new();
         render(&mut text, &users).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());

@@ -261,12 +261,7 @@ fn show<T: Object>(
 }
 
 /// One table; in the long form, or where objects were named, a table for each.
-fn render<T: Object>(
-    out: &mut dyn Write,
-    list: &[&T],
-    long: bool,
-    named: bool,
-) -> io::Result<()> {
+fn render<T: Object>(out: &mut dyn Write, list: &[&T], long: bool, named: bool) -> io::Result<()> {
     if !long && !named {
         writeln!(out, "{}", T::HEADER)?;
         if list.is_empty() {

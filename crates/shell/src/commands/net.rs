@@ -1,13 +1,14 @@
-//! `net`: network interfaces, and sockets of tasks.
+//! `net`: network interfaces, neighbours, and sockets of tasks.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::Ipv4Addr;
 
-use kmortem_kernel::net::{NetInterface, Socket, TaskSockets};
+use kmortem_kernel::net::{Neighbour, NetInterface};
 use kmortem_kernel::task::Task;
 use serde::Serialize;
 
-use super::{chosen, failed, task_header};
+use super::{chosen, failed, net_sockets, task_header};
+use crate::address;
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -16,38 +17,58 @@ use crate::session::Session;
 
 pub(crate) const COMMAND: Command = Command {
     name: "net",
-    summary: "lists network interfaces, or the sockets of a task",
+    summary: "lists network interfaces, neighbours, and sockets",
     arguments: "[PID | TASK]...",
     options: &[
         Opt::flag('s', "the open sockets of the task"),
+        Opt::flag('S', "the same, with their structs"),
+        Opt::flag(
+            'l',
+            "all sockets that tasks have open, with queues and owners (crash has no such)",
+        ),
         Opt::flag('n', "the interfaces that the task sees"),
-        Opt::later('S'),
-        Opt::later('a'),
-        Opt::later('N'),
-        Opt::later('R'),
-        Opt::later('x'),
-        Opt::later('d'),
+        Opt::flag('a', "neighbours: the ARP cache, and that of IPv6"),
+        Opt::value('N', "NUMBER", "an IPv4 address as text"),
+        Opt::value('R', "REFERENCE", "with -s or -S: a socket's descriptor or address"),
+        Opt::flag('x', "with -S: numbers in hexadecimal"),
+        Opt::flag('d', "with -S: numbers in decimal"),
     ],
     details: "\
 Without options: the interfaces of the first network namespace. JSON has those
-of all namespaces, with state, queues and drops.",
+of all namespaces, with state, queues and drops. -l shows bytes that wait to be
+read and to be sent; for a listening socket connections that wait for accept,
+and their limit.",
     examples: &[
         ("", "interfaces and their addresses"),
         ("-s 1", "the sockets of PID 1"),
-        ("-n 1", "the interfaces in the namespace of PID 1"),
+        ("-n 1", "the interfaces in PID 1's namespace"),
+        ("-l", "all sockets with who has them open"),
+        ("-a", "which hardware address an IP address has"),
+        ("-N 0x100007f", "127.0.0.1"),
     ],
     takes_all: false,
     rows: &[
         Rows {
             options: "",
             row: "an interface, of any namespace",
-            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped` `namespace_inode` `operations` `virtqueues`",
+            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped` `gaps`",
         },
         Rows {
-            options: "-s",
+            options: "-s, -S",
             row: "a task",
-            members: "as `set`, `unreadable`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
+            members: "as `set`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
         },
+        Rows {
+            options: "-l",
+            row: "a socket",
+            members: "as a socket of `-s` (`fd` and `file` are those of its first owner): `fd` `file` `socket` `sock` `family` `kind` `protocol` `protocol_number` `state` `local` `remote` `unix_path` `receive_packets` `receive_bytes` `receive_limit` `send_bytes` `send_limit` `accept_queue` `accept_limit` `error` `gaps`, and `owners` (`pid` `comm` `fd`)",
+        },
+        Rows {
+            options: "-a",
+            row: "a neighbour",
+            members: "`addr` `table` `ip` `hardware` `mac` `device` `net_device` `state` `probes` `queued` `gaps`",
+        },
+        Rows { options: "-N", row: "the address", members: "`number` `ip`" },
     ],
     each: Some(show),
     run,
@@ -55,12 +76,22 @@ of all namespaces, with state, queues and drops.",
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
-    if !args.has('s') && !args.has('n') {
+    let of_tasks = ['s', 'S', 'n'].into_iter().any(|letter| args.has(letter));
+    if args.has('R') && !args.has('s') && !args.has('S') {
+        let what = "-R needs -s or -S".to_owned();
+        return Err(CommandError::Usage { command: COMMAND.name, what });
+    }
+    if !of_tasks {
         if let Some(word) = args.words.first() {
-            let what = format!("`{word}` needs -s (sockets) or -n (interfaces)");
+            let what = format!("`{word}` needs -s or -S (sockets) or -n (interfaces)");
             return Err(CommandError::Usage { command: COMMAND.name, what });
         }
-        return interfaces(session, None, out);
+        return match (args.value('N'), args.has('a'), args.has('l')) {
+            (Some(word), ..) => address_text(word, out),
+            (_, true, _) => neighbours(session, out),
+            (_, _, true) => net_sockets::all(session, out),
+            _ => interfaces(session, None, out),
+        };
     }
     let chosen = chosen(COMMAND.name, session, args, out)?;
     show(session, &chosen, args, out)
@@ -73,45 +104,61 @@ pub(super) fn show(
     args: &Args,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
-    if !args.has('s') {
-        return chosen.iter().try_for_each(|task| interfaces(session, Some(task), out));
+    if args.has('s') || args.has('S') {
+        return net_sockets::of_tasks(session, chosen, args, out);
     }
-    let mut first = true;
-    for task in chosen {
-        let sockets = session.kernel().sockets(task);
-        if let (Err(error), [_]) = (&sockets, chosen) {
-            return Err(failed(COMMAND.name)(error.clone()));
-        }
-        let (sockets, unreadable) = match sockets {
-            Ok(sockets) => (Some(sockets), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        if out.is_json() {
-            out.row(&SocketsRow { task, sockets, unreadable })?;
-            continue;
-        }
-        if !std::mem::take(&mut first) {
-            writeln!(out)?;
-        }
-        task_header::render(out, task)?;
-        match &sockets {
-            Some(sockets) => {
-                render_sockets(out, &sockets.list)?;
-                super::note_gaps(out, sockets.list.iter().map(|s| &s.gaps).chain([&sockets.gaps]))?;
-            }
-            None => writeln!(out, "<unreadable: {}>", unreadable.unwrap_or_default())?,
-        }
+    chosen.iter().try_for_each(|task| interfaces(session, Some(task), out))
+}
+
+/// A row of JSON of `net -N`.
+#[derive(Serialize)]
+struct AddressRow {
+    number: u32,
+    ip: Ipv4Addr,
+}
+
+/// The text of an address as memory has it: network order in a number that
+/// was read as little-endian.
+fn address_text(word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let number = address::number(word).or_else(|| address::hex(word));
+    let Some(number) = number.and_then(|n| u32::try_from(n).ok()) else {
+        let what = format!("`{word}` is no number of 32 bits");
+        return Err(CommandError::Usage { command: COMMAND.name, what });
+    };
+    let ip = Ipv4Addr::from(number.to_le_bytes());
+    match out.is_json() {
+        true => out.row(&AddressRow { number, ip })?,
+        false => writeln!(out, "{ip}")?,
     }
     Ok(())
 }
 
-/// A row of JSON of `net -s`.
-#[derive(Serialize)]
-struct SocketsRow<'a> {
-    #[serde(flatten)]
-    task: &'a Task,
-    sockets: Option<TaskSockets>,
-    unreadable: Option<String>,
+fn neighbours(session: &Session, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let found = session.kernel().neighbours().map_err(failed(COMMAND.name))?;
+    match out.is_json() {
+        true => out.rows(&found.list)?,
+        false => render_neighbours(out, &found.list)?,
+    }
+    super::note_gaps(out, found.list.iter().map(|n| &n.gaps).chain([&found.gaps]))
+}
+
+fn render_neighbours(out: &mut dyn Write, neighbours: &[Neighbour]) -> io::Result<()> {
+    writeln!(out, "NEIGHBOUR        IP ADDRESS      HW TYPE    HW ADDRESS         DEVICE  STATE")?;
+    for neighbour in neighbours {
+        let ip = neighbour.ip.map_or("-".to_owned(), |ip| ip.to_string());
+        let mac = neighbour.mac.clone().unwrap_or_else(|| "-".to_owned());
+        // Hardware without a name may not write its addresses with colons.
+        let mac = if neighbour.hardware.is_some() { mac } else { mac.replace(':', " ") };
+        writeln!(
+            out,
+            "{:016x} {ip:<15} {:<10} {mac:<18} {:<7} {}",
+            neighbour.addr,
+            neighbour.hardware.unwrap_or("UNKNOWN"),
+            neighbour.device.as_deref().unwrap_or("-"),
+            neighbour.state
+        )?;
+    }
+    Ok(())
 }
 
 fn interfaces(
@@ -150,77 +197,33 @@ fn render_interfaces(out: &mut dyn Write, interfaces: &[&NetInterface]) -> io::R
     Ok(())
 }
 
-fn render_sockets(out: &mut dyn Write, sockets: &[Socket]) -> io::Result<()> {
-    if sockets.is_empty() {
-        return writeln!(out, "No open sockets.");
-    }
-    writeln!(out, "FD      SOCKET            SOCK       FAMILY:TYPE SOURCE-PORT DESTINATION-PORT")?;
-    for socket in sockets {
-        let at = |at: Option<u64>| at.map_or(format!("{:<16}", "-"), |at| format!("{at:016x}"));
-        let kind = format!(
-            "{}:{}",
-            socket.family.as_deref().unwrap_or("-"),
-            socket.kind.as_deref().unwrap_or("-")
-        );
-        write!(out, "{:>2} {} {} {kind:<12}", socket.fd, at(socket.socket), at(socket.sock))?;
-        let ends = [socket.local, socket.remote];
-        let ends: String =
-            ends.into_iter().flatten().map(|addr| format!(" {}", end(addr))).collect();
-        writeln!(out, "{ends}")?;
-    }
-    Ok(())
-}
-
-/// `127.0.0.1-80`; IPv6 addresses with all their groups, as crash has them.
-fn end(addr: SocketAddr) -> String {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => ip.segments().map(|group| format!("{group:x}")).join(":"),
-    };
-    format!("{ip}-{}", addr.port())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use kmortem_kernel::gaps::Gaps;
 
-    fn socket(family: &str, kind: &str, ends: Option<(&str, &str)>) -> Socket {
-        Socket {
-            fd: 3,
-            file: 0,
-            socket: Some(0xffff_88d0_0143_2700),
-            sock: ends.map(|_| 0xffff_88d0_029e_0000),
-            family: Some(family.to_owned()),
-            kind: Some(kind.to_owned()),
-            protocol: None,
-            protocol_number: None,
-            state: None,
-            local: ends.map(|(local, _)| local.parse().unwrap()),
-            remote: ends.map(|(_, remote)| remote.parse().unwrap()),
-            unix_path: None,
-            receive_packets: None,
-            receive_bytes: None,
-            receive_limit: None,
-            send_bytes: None,
-            send_limit: None,
-            accept_queue: None,
-            accept_limit: None,
-            error: None,
-            gaps: Gaps::default(),
-        }
-    }
-
     #[test]
-    fn sockets_show_both_ends() {
-        let sockets = [
-            socket("INET", "STREAM", Some(("127.0.0.1:44274", "127.0.0.1:80"))),
-            socket("INET6", "STREAM", Some(("[::ffff:127.0.0.1]:80", "[::]:0"))),
-            socket("UNIX", "STREAM", None),
+    fn neighbours_of_nameless_hardware_have_no_colons() {
+        let neighbour = |ip: &str, hardware, device: &str, state: &str| Neighbour {
+            addr: 0xff12_8a83_4293_4600,
+            table: "arp_cache".to_owned(),
+            ip: ip.parse().ok(),
+            hardware,
+            mac: Some("00:00:0c:07:ac:00".to_owned()),
+            device: Some(device.to_owned()),
+            net_device: None,
+            state: state.to_owned(),
+            probes: None,
+            queued: None,
+            gaps: Gaps::default(),
+        };
+        let neighbours = [
+            neighbour("10.0.2.99", Some("ETHER"), "eth0", "REACHABLE"),
+            neighbour("0.0.0.0", None, "lo", "NOARP"),
+            neighbour("fe80::5054:ff:fe12:3456", Some("ETHER"), "eth0", "STALE"),
         ];
         let mut text = Vec::new();
-        render_sockets(&mut text, &sockets).unwrap();
-        render_sockets(&mut text, &[]).unwrap();
+        render_neighbours(&mut text, &neighbours).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());
     }
 }
