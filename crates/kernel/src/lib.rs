@@ -45,6 +45,7 @@ pub mod maple;
 pub mod mem_map;
 pub mod memcg;
 pub mod memory;
+pub mod memory_use;
 pub mod mm;
 pub mod module;
 pub mod net;

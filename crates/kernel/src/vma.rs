@@ -244,6 +244,12 @@ impl Kernel {
         Ok(vma)
     }
 
+    /// Whether pages of the mapping that were never touched read as zeros
+    /// (`vma_is_anonymous`): not so of files, of special mappings and devices.
+    pub fn is_anonymous(&self, vma: &Vma) -> Result<bool> {
+        Ok(vma.file == 0 && self.layout::<VmaLayout>()?.ops.read(self, vma.addr)? == 0)
+    }
+
     /// What /proc/PID/maps calls a mapping of `mm`: its file's path,
     /// `[anon:NAME]`, `[heap]`, `[stack]`, `[vdso]`; nothing for others.
     pub fn vma_name(&self, mm: u64, vma: &Vma) -> Result<Option<String>> {

@@ -19,12 +19,12 @@ use super::access::SlabAccess;
 use super::freelist::FreePointers;
 use super::layout::{
     BarnLayout, KmemCacheCpuLayout, KmemCacheLayout, KmemCacheNodeLayout, PerCpuSheavesLayout,
-    PerNodeLayout, SheafLayout,
+    PerNodeLayout, SheafLayout, flag,
 };
 
-/// `SLAB_RED_ZONE` and `SLAB_STORE_USER` (include/linux/slab.h).
-const SLAB_RED_ZONE: u64 = 0x400;
-const SLAB_STORE_USER: u64 = 0x1_0000;
+/// Values of these flags before v6.9.
+const RED_ZONE: u64 = 0x400;
+const STORE_USER: u64 = 0x1_0000;
 /// `sheaf_capacity` is some dozens.
 const MOST_IN_SHEAF: u32 = 1 << 16;
 
@@ -121,7 +121,8 @@ pub struct SlabReader<'k> {
     cache: u64,
     step: u64,
     pad: u64,
-    flags: u64,
+    /// Whether full slabs are on a list.
+    tracks_full: bool,
     per_cpu: Vec<(u32, u64)>,
     /// Active slab and first private free object, by CPU.
     active: Vec<(u32, u64, u64)>,
@@ -147,8 +148,8 @@ impl Kernel {
             chain: FreePointers::of(self, cache)?,
             cache,
             step,
-            pad: if flags & SLAB_RED_ZONE != 0 { pad } else { 0 },
-            flags,
+            pad: if flags & flag(self, "RED_ZONE", RED_ZONE) != 0 { pad } else { 0 },
+            tracks_full: flags & flag(self, "STORE_USER", STORE_USER) != 0,
             per_cpu: self.per_cpu_offsets()?,
             active: Vec::new(),
             in_sheaves: FxHashMap::default(),
@@ -266,9 +267,7 @@ impl SlabReader<'_> {
             per_cpu,
             partial: list(layout.partial.address(addr)?, "the partial slabs of a cache"),
             full: match layout.full.address(addr) {
-                Ok(head) if self.flags & SLAB_STORE_USER != 0 => {
-                    Some(list(head, "the full slabs of a cache"))
-                }
+                Ok(head) if self.tracks_full => Some(list(head, "the full slabs of a cache")),
                 _ => None,
             },
         })

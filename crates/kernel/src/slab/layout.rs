@@ -1,5 +1,6 @@
 //! SLUB's structures, with the names that their members have had.
 
+use crate::Kernel;
 use crate::layout;
 use crate::layout::{CString, Embedded};
 
@@ -104,4 +105,13 @@ layout! {
     pub struct BarnLayout for "node_barn" {
         sheaves_full: Embedded = "sheaves_full",
     }
+}
+
+/// Mask of a cache's flag `SLAB_name`: `enum _slab_flag_bits` numbers them since
+/// v6.9 (cc61eb851461), before they had fixed values (include/linux/slab.h).
+pub fn flag(kernel: &Kernel, name: &str, before: u64) -> u64 {
+    let Ok(bits) = kernel.ty("enum _slab_flag_bits") else { return before };
+    let wanted = |e: &str| e.strip_prefix("_SLAB_").is_some_and(|e| e == name);
+    let bit = bits.enumerators().find(|e| wanted(e.name)).map(|e| e.value);
+    bit.and_then(|bit| 1u64.checked_shl(u32::try_from(bit).ok()?)).unwrap_or(0)
 }

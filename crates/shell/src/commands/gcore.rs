@@ -26,7 +26,7 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 Open it as `gdb PROGRAM core.PID.NAME`. It has all threads with their registers
 in user space, and the pages that the dump has of the process. Pages that are in
-no memory (swapped out, filtered, never read from their file) are left out, told
+no memory (swapped out, filtered, never read from their file, of the kernel's own vdso) are left out, told
 by gdb as not accessible, and counted here: makedumpfile's usual filters drop
 all user pages.",
     examples: &[("-n 1", "what a core file of PID 1 would have")],
@@ -90,7 +90,7 @@ fn write_core(
     let memory = gcore_memory::Memory::of(kernel, first.mm, &vmas.list, session.progress())
         .map_err(failed(COMMAND.name))?;
     let mut notes_gaps = kmortem_kernel::gaps::Gaps::default();
-    let core = gcore_elf::Core::new(kernel, first, &threads, &vmas.list, &memory, &mut notes_gaps);
+    let core = gcore_elf::Core::new(kernel, first, &threads, &vmas.list, &mut notes_gaps);
     let mut path = None;
     if !args.has('n') {
         let target = match args.value('o') {

@@ -43,11 +43,9 @@ impl Core {
         first: &Task,
         threads: &[UserThread],
         vmas: &[Vma],
-        memory: &Memory,
         gaps: &mut Gaps,
     ) -> Core {
         let mut notes = Vec::new();
-        debug_assert!(memory.segments.len() >= vmas.len());
         for (i, thread) in threads.iter().enumerate() {
             note(&mut notes, NT_PRSTATUS, &prstatus(first, thread));
             // The process's own note stands behind the first thread's.

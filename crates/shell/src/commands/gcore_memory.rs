@@ -48,7 +48,7 @@ pub(super) struct Pages {
     pub(super) pages: u64,
     /// Never touched: zeros.
     pub(super) zero: u64,
-    /// In their file only.
+    /// In their file only, or never made by the kernel (vdso).
     pub(super) in_file: u64,
     /// Swapped out.
     pub(super) swapped: u64,
@@ -83,6 +83,7 @@ impl Memory {
             let mut at = vma.start;
             // Registers of devices are no memory.
             let device = vma.flags & (VM_IO | VM_PFNMAP) != 0;
+            let anonymous = kernel.is_anonymous(vma)?;
             while at < vma.end {
                 if kernel.is_interrupted() {
                     return Err(Error::Unavailable("interrupted".into()));
@@ -91,7 +92,7 @@ impl Memory {
                 let bytes = len.min(vma.end - at).max(1);
                 let source = match page {
                     _ if device => Source::Absent,
-                    Ok(page) => memory.pages.count(kernel, page, bytes, vma),
+                    Ok(page) => memory.pages.count(kernel, page, bytes, anonymous),
                     Err(e) => {
                         memory.pages.lost(bytes, &e);
                         Source::Absent
@@ -108,7 +109,7 @@ impl Memory {
 }
 
 impl Pages {
-    fn count(&mut self, kernel: &Kernel, page: UserPage, bytes: u64, vma: &Vma) -> Source {
+    fn count(&mut self, kernel: &Kernel, page: UserPage, bytes: u64, anonymous: bool) -> Source {
         let pages = bytes.div_ceil(4096);
         match page {
             UserPage::Present(phys) => {
@@ -126,7 +127,7 @@ impl Pages {
                 self.swapped += pages;
                 Source::Absent
             }
-            UserPage::None if vma.file != 0 => {
+            UserPage::None if !anonymous => {
                 self.in_file += pages;
                 Source::Absent
             }

@@ -44,6 +44,7 @@ pub(crate) mod log;
 mod log_safe;
 pub(crate) mod mach;
 pub(crate) mod mem;
+mod mem_suspects;
 pub(crate) mod module;
 pub(crate) mod mount;
 pub(crate) mod net;
