@@ -94,6 +94,15 @@ impl Kernel {
         Ok(MemMap { kernel: self, vmemmap: self.vmemmap()?, size, frames, members: members.into() })
     }
 
+    /// Physical address of the frame whose record `addr` is, if that is one.
+    /// Other addresses above the vmemmap may look like one.
+    pub fn page_record(&self, addr: u64) -> Option<u64> {
+        let phys = self.page_phys(addr).ok()?;
+        let pfn = phys / self.image().page_size();
+        let frames = self.frames_with_records().ok()?;
+        frames.iter().any(|run| run.contains(&pfn)).then_some(phys)
+    }
+
     /// Frames that have a record: those of present sections; where these can't
     /// be told, all that the dump knows as RAM.
     fn frames_with_records(&self) -> Result<Vec<Range<u64>>> {

@@ -165,9 +165,9 @@ impl Kernel {
     /// The slab and cache that `addr` (of memory, or of a `struct page`) belongs
     /// to; none: it is no slab memory.
     pub fn slab_of(&self, addr: u64) -> Result<Option<(u64, u64)>> {
-        let mut page = match self.page_phys(addr) {
-            Ok(_) => self.page_at(addr)?,
-            Err(_) => self.page(self.space().translate(addr)?)?,
+        let mut page = match self.page_record(addr) {
+            Some(_) => self.page_at(addr)?,
+            None => self.page(self.space().translate(addr)?)?,
         };
         if page.usage == PageUse::Tail {
             page = self.page_at(page.head)?;

@@ -43,10 +43,9 @@ impl Where {
     pub(super) fn phys(self, kernel: &Kernel) -> Option<u64> {
         match self {
             Where::Physical(at) => Some(at),
-            Where::Virtual(at) => match kernel.page_phys(at) {
-                Ok(phys) => Some(phys),
-                Err(_) => kernel.space().translate(at).ok(),
-            },
+            Where::Virtual(at) => {
+                kernel.page_record(at).or_else(|| kernel.space().translate(at).ok())
+            }
         }
     }
 

@@ -154,7 +154,7 @@ pub(super) fn object(
     };
     let reader = kernel.slab_reader(cache).map_err(failed(NAME))?;
     let slab = reader.slab(slab, true).map_err(failed(NAME))?;
-    let is_record = kernel.page_phys(addr).is_ok();
+    let is_record = kernel.page_record(addr).is_some();
     let step = reader.step();
     let within = |object: u64| (object..object + step).contains(&addr);
     if out.is_json() {
