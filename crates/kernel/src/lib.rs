@@ -88,6 +88,7 @@ pub mod vma;
 pub mod vmalloc;
 pub mod vmstat;
 pub mod waitqueue;
+pub mod workqueue;
 pub mod xarray;
 
 pub use error::{Error, Fault, OpenError, Result};
