@@ -17,6 +17,8 @@ pub(crate) enum CliError {
     },
     /// SQL can't be asked.
     Sql(String),
+    /// Files, but no dump among them.
+    NoDump,
     /// A file of commands can't be read.
     Input {
         /// Which.
@@ -55,6 +57,7 @@ impl std::fmt::Display for CliError {
                 }
             }
             CliError::Sql(why) => write!(f, "{why}"),
+            CliError::NoDump => write!(f, "no dump is named: a vmcore is needed"),
             CliError::Input { path, error } => {
                 write!(f, "{} can't be read: {error}", path.display())
             }

@@ -5,12 +5,16 @@
 //! not understood, 101 a bug in kmortem itself.
 #![forbid(unsafe_code)]
 
+mod crash;
 mod error;
 mod info;
 mod panic;
 mod report;
 mod run;
+mod shell;
 mod sql;
+mod start;
+mod terminal;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -39,6 +43,8 @@ enum Command {
     Report(report::ReportArgs),
     Info(info::InfoArgs),
     Run(run::RunArgs),
+    Shell(shell::ShellArgs),
+    Crash(crash::CrashArgs),
     Sql(sql::SqlArgs),
 }
 
@@ -64,15 +70,32 @@ fn open<P: AsRef<Path>>(files: &[P]) -> Result<Kernel, CliError> {
     Kernel::open(image).map_err(|error| CliError::Open { error, incomplete })
 }
 
-fn main() -> ExitCode {
-    panic::install_hook();
-    let done = match Cli::parse().command {
+/// The words behind `crash`, where that is what is called: by name, or as the
+/// subcommand, whose options clap need not know.
+fn crash_words() -> Option<Vec<String>> {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next()?;
+    let by_name = Path::new(&program).file_name().is_some_and(|name| name == "crash");
+    (by_name || words.next()? == "crash").then(|| words.collect())
+}
+
+fn run() -> Result<ExitCode, CliError> {
+    if let Some(words) = crash_words() {
+        return crash::run_words(&words);
+    }
+    match Cli::parse().command {
         Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Crash(args) => crash::run(&args),
         Command::Sql(args) => sql::run(&args),
-    };
-    match done {
+    }
+}
+
+fn main() -> ExitCode {
+    panic::install_hook();
+    match run() {
         Ok(code) => code,
         // Who reads our output has seen enough: nothing to complain about.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -81,7 +104,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed standard error leaves nobody to tell.
             let _ = writeln!(io::stderr(), "kmortem: {error}");
-            ExitCode::from(1)
+            ExitCode::from(if matches!(error, CliError::NoDump) { 2 } else { 1 })
         }
     }
 }

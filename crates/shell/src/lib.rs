@@ -17,6 +17,7 @@ mod align;
 pub mod args;
 mod arithmetic;
 mod commands;
+pub mod complete;
 pub mod date;
 pub mod error;
 mod fallback;
@@ -26,6 +27,7 @@ mod memory;
 pub mod output;
 mod pattern;
 pub mod progress;
+pub mod rc;
 pub mod registry;
 mod run;
 pub mod script;
@@ -35,6 +37,7 @@ mod target;
 #[allow(dead_code, unused_imports)]
 mod value;
 
+pub use commands::help::page as help;
 pub use error::{CommandError, Outcome};
 pub use output::Output;
 pub use session::Session;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use crate::error::CommandError;
+use crate::progress::Progress;
 
 /// The writers of one run.
 pub struct Output<'w> {
@@ -22,6 +23,8 @@ pub struct Output<'w> {
     shared: bool,
     /// Set while somebody wants the command to end.
     interrupt: Option<Arc<AtomicBool>>,
+    /// What shows on the terminal until something is written.
+    progress: Option<Progress>,
 }
 
 /// A JSON line: the row with the command that it answers.
@@ -42,6 +45,7 @@ impl<'w> Output<'w> {
             command: "",
             shared: false,
             interrupt: None,
+            progress: None,
         }
     }
 
@@ -76,17 +80,31 @@ impl<'w> Output<'w> {
             command: self.command,
             shared: false,
             interrupt: self.interrupt.clone(),
+            progress: self.progress.clone(),
         }
     }
 
-    /// Writing fails from now on while `interrupt` is set.
-    pub(crate) fn watch(&mut self, interrupt: &Arc<AtomicBool>) {
+    /// Writing fails from now on while `interrupt` is set, and takes
+    /// `progress` off the terminal.
+    pub(crate) fn watch(&mut self, interrupt: &Arc<AtomicBool>, progress: &Progress) {
         self.interrupt = Some(interrupt.clone());
+        self.progress = Some(progress.clone());
+    }
+
+    /// The answer goes where no progress shows.
+    pub(crate) fn unseen(self) -> Output<'w> {
+        Output { progress: None, ..self }
     }
 
     /// Whether commands of the host may write to standard output themselves.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    fn begin_answer(&self) {
+        if let Some(progress) = &self.progress {
+            progress.answer();
+        }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -107,7 +125,15 @@ impl<'w> Output<'w> {
         self.remark(format_args!("{error}"))
     }
 
+    /// A remark that is about no command.
+    pub fn plain_note(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        self.remark(text)
+    }
+
     fn remark(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        if let Some(progress) = &self.progress {
+            progress.hide();
+        }
         // What was written so far shows before the remark on it.
         self.data.flush()?;
         match &mut self.notes {
@@ -128,6 +154,7 @@ impl<'w> Output<'w> {
     /// One JSON line. The row has to be a struct or a map.
     pub fn row<T: Serialize>(&mut self, row: &T) -> io::Result<()> {
         self.check()?;
+        self.begin_answer();
         let row = Row { command: self.command, row };
         serde_json::to_writer(&mut self.data, &row).map_err(io::Error::from)?;
         self.data.write_all(b"\n")
@@ -162,6 +189,7 @@ pub(crate) enum Notes {
 impl Write for Output<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.check()?;
+        self.begin_answer();
         self.data.write(buf)
     }
 
@@ -196,7 +224,7 @@ mod tests {
         let (mut data, mut notes) = (Vec::new(), Vec::new());
         let mut out = Output::text(&mut data, &mut notes);
         let interrupt = Arc::new(AtomicBool::new(true));
-        out.watch(&interrupt);
+        out.watch(&interrupt, &Progress::default());
         assert!(writeln!(out, "a").is_err());
         assert!(out.row(&Pid { pid: 1 }).is_err());
         assert!(out.note("b").is_err());

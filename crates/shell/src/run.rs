@@ -23,7 +23,7 @@ const DEEPEST: usize = 8;
 impl Session {
     /// Runs one command line. The error, if any, was not written anywhere.
     pub fn run(&mut self, line: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
-        out.watch(&self.kernel().interrupt());
+        out.watch(&self.kernel().interrupt(), self.progress());
         let line = self.in_gdb_mode(line);
         let line = self.aliases.expand(&line);
         let done = match line::parse(&line)? {
@@ -125,7 +125,11 @@ impl Session {
                 let file = options.open(&path).map_err(failed)?;
                 let mut data = BufWriter::with_capacity(1 << 16, file);
                 let notes = if with_errors { Notes::WithData } else { Notes::Here };
-                let done = self.run_inner(text, with_errors, &mut out.redirected(&mut data, notes));
+                let done = self.run_inner(
+                    text,
+                    with_errors,
+                    &mut out.redirected(&mut data, notes).unseen(),
+                );
                 data.flush().map_err(failed)?;
                 done
             }
@@ -161,6 +165,11 @@ impl Session {
         }
     }
 
+    /// What shows of a file's commands.
+    pub fn echo(&self) -> Echo {
+        if self.settings().silent { Echo::Nothing } else { Echo::Commands }
+    }
+
     /// Runs the commands of a file.
     fn run_file(&mut self, path: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
         if self.depth >= DEEPEST {
@@ -169,7 +178,7 @@ impl Session {
             )));
         }
         let mut reader = open(path)?;
-        let echo = if self.settings().silent { Echo::Nothing } else { Echo::Commands };
+        let echo = self.echo();
         self.depth += 1;
         let done = self.run_script(&mut Script::new(&mut reader, path, echo), out);
         self.depth -= 1;
@@ -249,14 +258,16 @@ impl Session {
         out: &mut Output<'_>,
     ) -> Result<(), CommandError> {
         out.begin(command.name);
-        self.progress().reset();
         let args = if command.takes_all {
             Args::words_as_typed(words)
         } else {
             let words: Vec<String> = words.iter().map(|w| w.text.clone()).collect();
             args::parse(command.name, command.options, &words)?
         };
-        (command.run)(self, &args.with_raw(raw), out)
+        self.progress().begin(command.name);
+        let done = (command.run)(self, &args.with_raw(raw), out);
+        self.progress().end();
+        done
     }
 }
 

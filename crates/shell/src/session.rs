@@ -2,7 +2,7 @@
 //! speak of when none is named, aliases, settings. How a session runs command
 //! lines stands in [`crate::run`].
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use kmortem_kernel::Kernel;
 use kmortem_kernel::task::Task;
@@ -14,7 +14,7 @@ use crate::settings::Settings;
 
 /// An opened kernel and its current task.
 pub struct Session {
-    kernel: Kernel,
+    kernel: Arc<Kernel>,
     /// Address of the task set by the user.
     chosen: Option<u64>,
     /// Address of the task that crashed, once asked for.
@@ -38,7 +38,7 @@ impl Session {
     /// A session over `kernel`. Its current task is the one that crashed.
     pub fn new(kernel: Kernel) -> Session {
         Session {
-            kernel,
+            kernel: Arc::new(kernel),
             chosen: None,
             crashed: OnceLock::new(),
             active: Vec::new(),
@@ -55,6 +55,11 @@ impl Session {
     /// The kernel.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// The kernel, for who looks things up beside the session.
+    pub fn shared_kernel(&self) -> Arc<Kernel> {
+        self.kernel.clone()
     }
 
     /// What `set` has changed.
@@ -90,6 +95,13 @@ impl Session {
     /// For `exit`.
     pub(crate) fn end(&mut self) {
         self.ended = true;
+    }
+
+    /// Puts things right after a command that panicked.
+    pub fn recover(&mut self) {
+        self.depth = 0;
+        self.alias_origin = Origin::Runtime;
+        self.progress.end();
     }
 
     /// Names of all aliases, with what they stand for.

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::help_topics::TOPICS;
+use crate::alias::Aliases;
 use crate::args::{Args, Opt};
-use crate::error::CommandError;
+use crate::error::{CommandError, Outcome};
 use crate::output::Output;
 use crate::registry::{COMMANDS, Command, Rows, find};
 use crate::session::Session;
@@ -127,12 +128,24 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         if i > 0 && !out.is_json() {
             writeln!(out)?;
         }
-        explain(session, word, out)?;
+        explain(&session.aliases, word, out)?;
     }
     Ok(())
 }
 
-fn explain(session: &Session, word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
+/// The page of a command, topic or alias, for who has no session.
+pub fn page(topic: &str, out: &mut Output<'_>) -> io::Result<Outcome> {
+    match explain(&Aliases::default(), topic, out) {
+        Ok(()) => Ok(Outcome::Answered),
+        Err(CommandError::Io(error)) => Err(error),
+        Err(error) => {
+            out.error(&error)?;
+            Ok(Outcome::from(&error))
+        }
+    }
+}
+
+fn explain(aliases: &Aliases, word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
     let show = |command: &Command, out: &mut Output<'_>| match out.is_json() {
         true => out.row(&row(command)),
         false => render_command(out, command),
@@ -153,7 +166,7 @@ fn explain(session: &Session, word: &str, out: &mut Output<'_>) -> Result<(), Co
         }
         return Ok(writeln!(out, "{text}")?);
     }
-    if let Some(alias) = session.aliases.find(word) {
+    if let Some(alias) = aliases.find(word) {
         let stands_for = alias.command.clone();
         if !out.is_json() {
             writeln!(out, "{word} stands for `{stands_for}`\n")?;

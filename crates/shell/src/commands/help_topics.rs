@@ -1,7 +1,7 @@
 //! Pages of `help` that are about no single command.
 
 /// (name, text)
-pub(super) const TOPICS: &[(&str, &str)] = &[("input", INPUT), ("output", OUTPUT)];
+pub(crate) const TOPICS: &[(&str, &str)] = &[("input", INPUT), ("output", OUTPUT)];
 
 const INPUT: &str = "\
 A line is a command with its options and words. Quotes of either kind, parentheses and a backslash

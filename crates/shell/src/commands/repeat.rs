@@ -1,5 +1,6 @@
 //! `repeat`: a command again and again.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
@@ -42,6 +43,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     }
     loop {
         session.run(line, out)?;
+        // Each answer shows before the next one is there.
+        out.flush()?;
         if session.has_ended() {
             return Ok(());
         }

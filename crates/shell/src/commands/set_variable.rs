@@ -54,6 +54,11 @@ struct Row<'a> {
     value: &'a str,
 }
 
+/// Names of all variables.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    VARIABLES.iter().map(|name| (*name).to_owned())
+}
+
 pub(super) fn is_variable(word: &str) -> bool {
     VARIABLES.contains(&word) || SHORT.iter().any(|(short, ..)| *short == word)
 }

@@ -86,6 +86,11 @@ pub(crate) fn parse(line: &str) -> Result<Line, CommandError> {
     }
 }
 
+/// Whether what `line` ends with is for the host: behind a pipe, or a file.
+pub(crate) fn leaves_us(line: &str) -> bool {
+    matches!(find_mark(line), Some((_, Mark::Pipe | Mark::File)))
+}
+
 /// What a character outside of quotes begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
