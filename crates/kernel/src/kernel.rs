@@ -269,7 +269,7 @@ impl Kernel {
         if let Some(ty) = btf.variable(name) {
             return Ok(Object::new(self, addr, ty));
         }
-        let ty = crate::symbol::global_type(name)
+        let ty = crate::global::global_type(name)
             .ok_or_else(|| Error::NoType(format!("the variable {name}")))?;
         self.object_at(ty, addr)
     }

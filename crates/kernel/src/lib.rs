@@ -31,6 +31,7 @@ pub mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gaps;
+pub mod global;
 pub mod hrtimer;
 pub mod ikconfig;
 pub mod instruction;

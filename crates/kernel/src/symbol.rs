@@ -79,37 +79,3 @@ impl Kernel {
             || self.module_at(addr).is_some_and(|m| m.is_text(addr))
     }
 }
-
-/// Types of well-known global variables: BTF describes per-CPU variables only
-/// (pahole's global_var encoding is off by default). `None` for the others.
-pub fn global_type(name: &str) -> Option<&'static str> {
-    GLOBALS.iter().find(|(variable, _)| *variable == name).map(|(_, ty)| *ty)
-}
-
-/// (variable, type), with the header or source that declares it.
-const GLOBALS: &[(&str, &str)] = &[
-    ("init_task", "struct task_struct"),        // init/init_task.c
-    ("init_mm", "struct mm_struct"),            // mm/init-mm.c
-    ("init_uts_ns", "struct uts_namespace"),    // init/version.c
-    ("init_pid_ns", "struct pid_namespace"),    // kernel/pid.c
-    ("init_net", "struct net"),                 // net/core/net_namespace.c
-    ("init_css_set", "struct css_set"),         // kernel/cgroup/cgroup.c
-    ("cgrp_dfl_root", "struct cgroup_root"),    // kernel/cgroup/cgroup.c
-    ("contig_page_data", "struct pglist_data"), // mm/memblock.c, without NUMA
-    ("boot_cpu_data", "struct cpuinfo_x86"),    // arch/x86/kernel/setup.c
-    ("modules", "struct list_head"),            // kernel/module/main.c
-    ("slab_caches", "struct list_head"),        // mm/slab_common.c
-    ("cgroup_roots", "struct list_head"),       // kernel/cgroup/cgroup.c
-    ("net_namespace_list", "struct list_head"), // net/core/net_namespace.c
-    ("jiffies", "unsigned long"),               // kernel/time/jiffies.c
-    ("jiffies_64", "unsigned long"),            // kernel/time/timer.c
-    ("avenrun", "unsigned long"),               // kernel/sched/loadavg.c, the first of 3
-    ("init_top_pgt", "unsigned long"),          // arch/x86/kernel/head_64.S
-    ("phys_base", "unsigned long"),             // arch/x86/kernel/head_64.S
-    ("page_offset_base", "unsigned long"),      // arch/x86/mm/kaslr.c
-    ("vmalloc_base", "unsigned long"),          // arch/x86/mm/kaslr.c
-    ("vmemmap_base", "unsigned long"),          // arch/x86/mm/kaslr.c
-    ("panic_cpu", "int"),                       // kernel/panic.c
-    ("tainted_mask", "unsigned long"),          // kernel/panic.c
-    ("saved_command_line", "char *"),           // init/main.c
-];

@@ -26,6 +26,8 @@ pub(crate) mod gcore;
 mod gcore_elf;
 mod gcore_memory;
 pub(crate) mod gdb;
+mod gdb_layout;
+mod gdb_memory;
 pub(crate) mod help;
 pub(crate) mod help_topics;
 pub(crate) mod ipcs;

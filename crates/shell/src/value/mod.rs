@@ -25,7 +25,7 @@ use kmortem_kernel::Kernel;
 pub(crate) use bytes::Bytes;
 pub(crate) use data::Value;
 pub(crate) use members::{Shown, members_exist};
-pub(crate) use read::Reader;
+pub(crate) use read::{Reader, symbol};
 pub(crate) use render::{render, render_member};
 pub(crate) use style::{Format, Style};
 

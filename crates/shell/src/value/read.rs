@@ -172,7 +172,7 @@ impl<'k> Reader<'k> {
     }
 
     /// The text that a `char *` points to.
-    fn text_at(&self, addr: u64, plain: bool) -> Result<Text, String> {
+    pub(crate) fn text_at(&self, addr: u64, plain: bool) -> Result<Text, String> {
         let most = MOST_ELEMENTS as usize;
         let mut bytes = Vec::new();
         while bytes.len() < most {
@@ -200,6 +200,10 @@ impl<'k> Reader<'k> {
 /// `init_task+8`: what gdb writes behind a pointer.
 pub(crate) fn symbol(kernel: &Kernel, addr: u64) -> Option<String> {
     let found = kernel.symbol_at(addr)?;
+    // Nothing points into the kernel's own symbol table; behind it are strings without a name.
+    if found.offset != 0 && found.name.starts_with("kallsyms_") {
+        return None;
+    }
     Some(match found.offset {
         0 => found.name,
         offset => format!("{}+{offset}", found.name),

@@ -142,22 +142,24 @@ fn formatted(bits: u128, size: u64, signed: bool, format: Format) -> String {
     }
 }
 
-/// As C's `%.17g` at its shortest.
+/// As C's `%.17g`.
 fn float(number: f64) -> String {
-    let magnitude = number.abs();
-    match magnitude {
-        m if number.is_nan() || m.is_infinite() => format!("{number}").to_lowercase(),
-        m if m != 0.0 && !(1e-5..1e17).contains(&m) => {
-            let text = format!("{number:e}");
-            let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-            let (sign, exponent) = match exponent.strip_prefix('-') {
-                Some(exponent) => ('-', exponent),
-                None => ('+', exponent),
-            };
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-        _ => format!("{number}"),
+    if number.is_nan() || number.is_infinite() {
+        return format!("{number}").to_lowercase();
     }
+    let text = format!("{number:.16e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..17).contains(&exponent) {
+        let text = format!("{number:.*}", (16 - exponent).max(0) as usize);
+        return without_zeros(&text).to_owned();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", without_zeros(digits), exponent.unsigned_abs())
+}
+
+fn without_zeros(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 #[cfg(test)]
@@ -220,8 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_as_short_as_they_can_be() {
-        let all = [1.5, 3.0, 1e20, 1e-7, -0.25].map(float);
-        assert_eq!(all, ["1.5", "3", "1e+20", "1e-07", "-0.25"]);
+    fn floats_have_17_digits() {
+        let all = [1.5, 3.0, 1e20, 1.0 / 3.0, -0.25, 0.5e-10].map(float);
+        let wanted =
+            ["1.5", "3", "1e+20", "0.33333333333333331", "-0.25", "5.0000000000000002e-11"];
+        assert_eq!(all, wanted);
     }
 }

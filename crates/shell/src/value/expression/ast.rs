@@ -74,6 +74,8 @@ pub(crate) enum Binary {
 /// A type as it was typed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TypeName {
+    /// `const `, `volatile `, both or nothing.
+    pub(crate) qualifiers: String,
     /// `struct foo`, `unsigned long`, `pid_t`, `void`
     pub(crate) base: String,
     /// What is made of it, from the inside out.

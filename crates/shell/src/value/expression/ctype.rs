@@ -19,6 +19,8 @@ pub(crate) enum CType<'k> {
     Unknown(String),
     Pointer(Box<CType<'k>>),
     Array(Box<CType<'k>>, u64),
+    /// With `const ` or `volatile ` before it.
+    Qualified(String, Box<CType<'k>>),
 }
 
 /// What a type comes down to.
@@ -59,7 +61,9 @@ impl<'k> CType<'k> {
             CType::Unknown(_) => named("<no type in the dump>", declarator),
             CType::Pointer(to) if to.is_derived() => to.declare(format!("(*{declarator})")),
             CType::Pointer(to) => to.declare(format!("*{declarator}")),
+            CType::Array(of, 0) => of.declare(format!("{declarator}[]")),
             CType::Array(of, len) => of.declare(format!("{declarator}[{len}]")),
+            CType::Qualified(words, of) => format!("{words}{}", of.declare(declarator)),
         }
     }
 
@@ -70,6 +74,7 @@ impl<'k> CType<'k> {
                 matches!(ty.kind(), Kind::Array | Kind::FuncProto | Kind::Func)
             }
             CType::Array(..) => true,
+            CType::Qualified(_, of) => of.is_derived(),
             _ => false,
         }
     }
@@ -82,6 +87,7 @@ impl<'k> CType<'k> {
             CType::Double | CType::Pointer(_) => Some(8),
             CType::Void | CType::Unknown(_) => None,
             CType::Array(of, len) => of.size()?.checked_mul(*len),
+            CType::Qualified(_, of) => of.size(),
         }
     }
 
@@ -93,6 +99,7 @@ impl<'k> CType<'k> {
             CType::Unknown(_) => Shape::Other,
             CType::Pointer(to) => Shape::Pointer((**to).clone()),
             CType::Array(of, _) => Shape::Array((**of).clone()),
+            CType::Qualified(_, of) => of.shape(),
             CType::Known(ty) => {
                 let ty = ty.strip();
                 let size = ty.size().unwrap_or(0);
@@ -133,6 +140,7 @@ impl<'k> CType<'k> {
                 Kind::Const | Kind::Volatile => ty.strip().name() == "char",
                 _ => ty.name() == "char",
             },
+            CType::Qualified(_, of) => of.is_plain_char(),
             _ => false,
         }
     }

@@ -334,6 +334,9 @@ impl<'k> Evaluator<'k> {
     fn ty(&self, name: &TypeName) -> Result<CType<'k>, ExprError> {
         let at = |what: String| ExprError { what, column: name.column };
         let mut ty = lookup::base_type(self.env.kernel, &name.base).map_err(at)?;
+        if !name.qualifiers.is_empty() {
+            ty = CType::Qualified(name.qualifiers.clone(), Box::new(ty));
+        }
         for derived in &name.derived {
             ty = match derived {
                 Derived::Pointer => ty.pointer(),

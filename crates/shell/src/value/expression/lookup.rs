@@ -44,7 +44,7 @@ pub(crate) fn type_of_symbol<'k>(kernel: &'k Kernel, name: &str) -> CType<'k> {
     if let Some(ty) = kernel.type_of_symbol(name) {
         return CType::of(ty);
     }
-    let declared = kmortem_kernel::symbol::global_type(name);
+    let declared = kmortem_kernel::global::global_type(name);
     declared
         .and_then(|text| super::type_of_declaration(kernel, text).ok())
         .unwrap_or_else(|| CType::Unknown(name.to_owned()))

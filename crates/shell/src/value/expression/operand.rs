@@ -1,5 +1,6 @@
 //! Values of expressions: a type, and where its bytes are.
 
+use kmortem_debuginfo::btf::Type;
 use kmortem_kernel::Kernel;
 
 use super::Env;
@@ -175,14 +176,14 @@ fn value_of(
             Err(why) => Value::Unreadable(why),
         },
         CType::Pointer(to) => match scalar(8) {
-            Ok(bits) => {
-                let target = match &**to {
-                    CType::Known(target) => Some(*target),
-                    _ => None,
-                };
-                reader.pointer(bits as u64, target)
-            }
+            Ok(bits) => reader.pointer(bits as u64, to.known()),
             Err(why) => Value::Unreadable(why),
+        },
+        CType::Qualified(_, of) => value_of(of, place, bytes, offset, reader),
+        // Of a length that is not known: where it begins.
+        CType::Array(of, 0) => match bytes.address(offset) {
+            Some(addr) => reader.pointer(addr, of.known()),
+            None => Value::Array { elements: Vec::new(), len: 0 },
         },
         CType::Array(of, len) => {
             let size = of.size().unwrap_or(0);
@@ -207,11 +208,20 @@ fn value_of(
     }
 }
 
-impl CType<'_> {
+impl<'k> CType<'k> {
+    fn known(&self) -> Option<Type<'k>> {
+        match self {
+            CType::Known(ty) => Some(*ty),
+            CType::Qualified(_, of) => of.known(),
+            _ => None,
+        }
+    }
+
     fn is_character(&self) -> bool {
         match self {
             CType::Known(ty) => crate::value::read::is_character(*ty),
             CType::Integer { size, .. } => *size == 1,
+            CType::Qualified(_, of) => of.is_character(),
             _ => false,
         }
     }

@@ -291,10 +291,12 @@ impl Parser<'_> {
         let column = self.column();
         let mut integer: Vec<String> = Vec::new();
         let mut base: Option<String> = None;
+        let mut qualifiers = String::new();
         while let Some(Token::Word(word)) = self.peek() {
             let word = word.clone();
             if QUALIFIERS.contains(&word.as_str()) {
                 self.at += 1;
+                qualifiers.push_str(&format!("{word} "));
             } else if base.is_none() && INTEGER_WORDS.contains(&word.as_str()) {
                 self.at += 1;
                 integer.push(word);
@@ -353,7 +355,7 @@ impl Parser<'_> {
         }
         derived.extend(arrays.into_iter().rev());
         derived.extend(inner);
-        Ok(TypeName { base, derived, column })
+        Ok(TypeName { qualifiers, base, derived, column })
     }
 
     fn pointers(&mut self, derived: &mut Vec<Derived>) {
