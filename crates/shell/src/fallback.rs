@@ -9,7 +9,7 @@ use crate::value;
 /// The command that takes the whole line.
 pub(crate) fn meaning(kernel: &Kernel, word: &str) -> Option<&'static str> {
     // gdb's words with a format: `p/x`, `x/8gx`.
-    if crate::commands::gdb::understands(word) {
+    if gdb::understands(word) {
         return Some("gdb");
     }
     let name = word.split(['.', '-', '[', '+']).next().unwrap_or(word);
@@ -23,5 +23,6 @@ pub(crate) fn meaning(kernel: &Kernel, word: &str) -> Option<&'static str> {
     if value::is_type(kernel, name) {
         return Some("*");
     }
-    gdb::understands(name).then_some("gdb")
+    // Other types: `pid_t`, `enum pid_type`.
+    (word == "enum" || kernel.ty(name).is_ok()).then_some("whatis")
 }

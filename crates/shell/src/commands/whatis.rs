@@ -262,8 +262,16 @@ fn find(session: &Session, args: &Args, out: &mut Output<'_>) -> Result<(), Comm
     Ok(())
 }
 
-fn has_size_of_its_own(kind: Kind) -> bool {
-    matches!(kind, Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Int | Kind::Float)
+fn has_size_of_its_own(ty: Type<'_>) -> bool {
+    match ty.kind() {
+        Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Int | Kind::Float => true,
+        // A struct that only the typedef gives a name.
+        Kind::Typedef => {
+            let is = ty.strip();
+            is.name().is_empty() && matches!(is.kind(), Kind::Struct | Kind::Union)
+        }
+        _ => false,
+    }
 }
 
 /// Structs in structs are looked into so deep.
