@@ -330,7 +330,7 @@ fn show(
         let (at, len) = raw_range(*ty, paths, addr);
         let part = bytes.get(at - addr, len).map(<[u8]>::to_vec);
         let part = part.map_err(|what| CommandError::Failed { command, what })?;
-        let format = raw_format(part.len());
+        let format = raw_format(part.len() as u64);
         if out.is_json() {
             let size = format.size as usize;
             let word = |word: &[u8]| word.iter().rev().map(|b| format!("{b:02x}")).collect();
@@ -371,8 +371,8 @@ fn shown(
 }
 
 /// Words as long as divides the object's size.
-fn raw_format(len: usize) -> Format {
-    let size = [8, 4, 2].into_iter().find(|size| len % size == 0).unwrap_or(1) as u32;
+fn raw_format(len: u64) -> Format {
+    let size = *[8, 4, 2].iter().find(|size| len.is_multiple_of(**size)).unwrap_or(&1) as u32;
     Format {
         size,
         base: Base::Hex,

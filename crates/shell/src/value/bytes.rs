@@ -8,6 +8,9 @@ use kmortem_kernel::Kernel;
 pub(crate) const LARGEST: u64 = 64 << 20;
 const PAGE: u64 = 4096;
 
+/// Fills a buffer from an address, or says why not.
+type ReadFn<'r> = &'r dyn Fn(u64, &mut [u8]) -> Result<(), String>;
+
 /// An object's bytes: read from the dump, or the result of a computation.
 pub(crate) struct Bytes {
     /// Where they lie; `None` for a computed value.
@@ -25,11 +28,7 @@ impl Bytes {
 
     /// Reads `size` bytes at `addr` by means of `read`, which fails for what is not in the dump:
     /// page by page where the whole can't be had.
-    pub(crate) fn read_with(
-        addr: u64,
-        size: u64,
-        read: &dyn Fn(u64, &mut [u8]) -> Result<(), String>,
-    ) -> Bytes {
+    pub(crate) fn read_with(addr: u64, size: u64, read: ReadFn<'_>) -> Bytes {
         if size > LARGEST {
             let why = format!("an object of {size} bytes is larger than what is shown");
             return Bytes { addr: Some(addr), data: Vec::new(), holes: vec![(0..size, why)] };

@@ -155,7 +155,7 @@ fn number_of(text: &str) -> Option<Token> {
     };
     let types = [(4, true), (4, false), (8, true), (8, false)];
     let (size, signed) = types.into_iter().find(|&(size, signed)| {
-        let allowed = !(long && size == 4) && !(unsigned && signed);
+        let allowed = !(long && size == 4 || unsigned && signed);
         allowed && (signed || unsigned || radix != 10 || size == 8) && fits(size, signed)
     })?;
     Some(Token::Integer { bits, size, signed })
