@@ -80,7 +80,7 @@ impl<'k> Disassembler<'k> {
             bytes: bytes.iter().take(length).map(|b| format!("{b:02x}")).collect(),
             text,
             target,
-            target_symbol: target.and_then(symbols).filter(|s| is_named_by(s)),
+            target_symbol: target.and_then(symbols).filter(is_named_by),
             target_in_text: is_branch(&instruction),
         })
     }
@@ -235,6 +235,10 @@ fn text_of(
             text = text.replace("$0x1,", "$1,");
         }
         _ => {}
+    }
+    if text.contains("%cs:") {
+        let words = text.replace("%cs:", "");
+        text = format!("cs {}", words.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     // One operand size prefix means 16 bits, each more stands for itself.
     let prefixes = bytes.iter().take_while(|byte| **byte == 0x66).count();

@@ -65,6 +65,7 @@ pub mod resource;
 pub mod rlimit;
 pub mod sbitmap;
 pub mod sched;
+pub mod search;
 pub mod signal;
 pub mod slab;
 pub mod softirq;

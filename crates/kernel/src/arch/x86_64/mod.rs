@@ -5,6 +5,7 @@ pub mod exceptions;
 mod height;
 pub(crate) mod last_call;
 pub mod locate;
+pub mod mapped;
 pub mod paging;
 pub mod registers;
 pub mod stacks;
