@@ -28,6 +28,7 @@ pub mod disassembly;
 pub mod dmi;
 pub mod e820;
 pub mod error;
+pub mod ftrace;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod gaps;

@@ -86,6 +86,8 @@ mod task_header;
 mod testing;
 pub(crate) mod timer;
 pub(crate) mod trace;
+mod trace_dat;
+mod trace_text;
 pub(crate) mod tree;
 pub(crate) mod union;
 pub(crate) mod virtio;
