@@ -52,6 +52,16 @@ impl Kernel {
     /// (CPU, what is added to a per-CPU address to reach its copy) of every
     /// possible CPU: for sums over all of them.
     pub fn per_cpu_offsets(&self) -> Result<Vec<(u32, u64)>> {
+        self.per_cpu_table().map(<[_]>::to_vec)
+    }
+
+    /// The same, read once: sums over all CPUs are made for every process.
+    pub(crate) fn per_cpu_table(&self) -> Result<&[(u32, u64)]> {
+        let read = || self.read_per_cpu_table();
+        self.per_cpu.get_or_init(read).as_deref().map_err(Clone::clone)
+    }
+
+    fn read_per_cpu_table(&self) -> Result<Vec<(u32, u64)>> {
         let table = self.symbol("__per_cpu_offset")?;
         let raw = self.read_bytes(table, u64::from(self.nr_cpu_ids()?) * 8)?;
         let word = |cpu: u32| raw.chunks_exact(8).nth(cpu as usize)?.try_into().ok();

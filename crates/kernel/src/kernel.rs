@@ -7,18 +7,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kmortem_debuginfo::btf::{Btf, Type};
 use kmortem_debuginfo::kallsyms::{Kallsyms, Tables};
-use kmortem_debuginfo::orc::OrcTable;
+use kmortem_debuginfo::orc::{OrcEntry, OrcTable};
 use kmortem_vmcore::{Image, Machine, VmcoreInfo};
 use rustc_hash::FxHashMap;
 
 use crate::arch::x86_64::locate::{self, Located};
 use crate::arch::x86_64::registers::Registers;
 use crate::arch::x86_64::stacks::CpuStack;
+use crate::code_cache::CodeCache;
 use crate::error::{Error, OpenError, Result};
 use crate::layout::Layout;
 use crate::module::ModuleTable;
 use crate::object::Object;
 use crate::space::AddressSpace;
+use crate::symbol::SymbolAt;
 use crate::task::TaskTable;
 
 /// Largest BTF that is believed (vmlinux's is 4 to 12 MiB).
@@ -39,6 +41,9 @@ pub struct Kernel {
     pub(crate) cpu_registers: OnceLock<Vec<(u32, Registers)>>,
     pub(crate) thread_size: OnceLock<Result<u64>>,
     pub(crate) orc: OnceLock<Result<OrcTable>>,
+    pub(crate) per_cpu: OnceLock<Result<Vec<(u32, u64)>>>,
+    pub(crate) rules: CodeCache<Option<OrcEntry>>,
+    pub(crate) frame_symbols: CodeCache<Option<SymbolAt>>,
 }
 
 impl Kernel {
@@ -76,6 +81,9 @@ impl Kernel {
             cpu_registers: OnceLock::new(),
             thread_size: OnceLock::new(),
             orc: OnceLock::new(),
+            per_cpu: OnceLock::new(),
+            rules: CodeCache::default(),
+            frame_symbols: CodeCache::default(),
         };
         kernel.learn_direct_map();
         if kernel.vmcoreinfo.is_none() {

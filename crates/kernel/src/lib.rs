@@ -22,6 +22,7 @@ pub mod buddy;
 pub mod cgroup;
 pub mod cgroup_cpu;
 pub mod clock;
+mod code_cache;
 pub mod cpu;
 mod device;
 pub mod disassembly;

@@ -9,6 +9,10 @@ impl Kernel {
     /// The unwind rule for code at `pc`, from the tables of the kernel
     /// (`__start_orc_unwind_ip`, ...) or of the module that `pc` is in.
     pub(crate) fn orc_at(&self, pc: u64) -> Result<Option<OrcEntry>> {
+        self.rules.get(pc, || self.find_rule(pc))
+    }
+
+    fn find_rule(&self, pc: u64) -> Result<Option<OrcEntry>> {
         let own = self.orc()?;
         let table = match self.module_at(pc) {
             Some(module) => match module.orc {

@@ -29,7 +29,7 @@ impl Kernel {
             Some(counters) => counters,
         };
         let mut sum = count;
-        for (_, offset) in self.per_cpu_offsets()? {
+        for &(_, offset) in self.per_cpu_table()? {
             let part = self.read_u32(counters.wrapping_add(offset))? as i32;
             sum = sum.wrapping_add(i64::from(part));
         }

@@ -154,9 +154,8 @@ impl Kernel {
     /// call, which may be the last instruction of the caller (a call of a
     /// function that never returns): the byte before it decides.
     pub(crate) fn frame_symbol(&self, pc: u64, exact: bool) -> Option<SymbolAt> {
-        if exact {
-            return self.symbol_at(pc);
-        }
-        self.symbol_at(pc.wrapping_sub(1)).map(|s| SymbolAt { offset: s.offset + 1, ..s })
+        let at = if exact { pc } else { pc.wrapping_sub(1) };
+        let found = self.frame_symbols.get(at, || Ok::<_, ()>(self.symbol_at(at))).ok()??;
+        Some(SymbolAt { offset: found.offset + pc.wrapping_sub(at), ..found })
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -252,6 +253,10 @@ impl Kernel {
     }
 }
 
+/// Tasks are read soon after they were found, while their pages are at hand,
+/// and so many at a time on all cores.
+const BATCH: usize = 1024;
+
 fn read_tasks(kernel: &Kernel) -> Result<TaskTable> {
     let layout = kernel.layout::<TaskLayout>()?;
     let signal_layout = kernel.layout::<SignalLayout>()?;
@@ -276,6 +281,7 @@ fn read_tasks(kernel: &Kernel) -> Result<TaskTable> {
         }
     }
 
+    let mut list = Vec::new();
     let init = kernel.symbol("init_task")?;
     seen.insert(init);
     let head = layout.tasks.address(init)?;
@@ -291,6 +297,10 @@ fn read_tasks(kernel: &Kernel) -> Result<TaskTable> {
         };
         if seen.insert(leader) {
             found.push(leader);
+        }
+        if found.len() >= BATCH {
+            read_batch(kernel, &layout, &active, &found, &mut list, &mut broken);
+            found.clear();
         }
         let threads = layout.signal.read(kernel, leader).and_then(|signal| {
             Ok(kernel.list(
@@ -333,16 +343,32 @@ fn read_tasks(kernel: &Kernel) -> Result<TaskTable> {
     }
     // A task may run that is in no list any more (it is exiting).
     found.extend(active.keys().filter(|addr| seen.insert(**addr)));
-    let mut list = Vec::with_capacity(found.len());
-    for addr in found {
-        match read_task(kernel, &layout, addr, active.get(&addr).copied()) {
+    read_batch(kernel, &layout, &active, &found, &mut list, &mut broken);
+    list.sort_by_key(|t| (t.pid, if t.pid == 0 { t.cpu } else { 0 }, t.addr));
+    let by_addr = list.iter().enumerate().map(|(i, t)| (t.addr, i)).collect();
+    Ok(TaskTable { list, broken, by_addr })
+}
+
+fn read_batch(
+    kernel: &Kernel,
+    layout: &TaskLayout,
+    active: &FxHashMap<u64, u32>,
+    found: &[u64],
+    list: &mut Vec<Task>,
+    broken: &mut Vec<Error>,
+) {
+    let read = |addr: &u64| read_task(kernel, layout, *addr, active.get(addr).copied());
+    let tasks: Vec<Result<Task>> = match found.len() < BATCH {
+        // Threads cost more than some tasks do.
+        true => found.iter().map(read).collect(),
+        false => found.par_iter().map(read).collect(),
+    };
+    for task in tasks {
+        match task {
             Ok(task) => list.push(task),
             Err(e) => broken.push(e),
         }
     }
-    list.sort_by_key(|t| (t.pid, if t.pid == 0 { t.cpu } else { 0 }, t.addr));
-    let by_addr = list.iter().enumerate().map(|(i, t)| (t.addr, i)).collect();
-    Ok(TaskTable { list, broken, by_addr })
 }
 
 fn read_task(

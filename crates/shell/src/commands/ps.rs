@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use kmortem_kernel::Kernel;
 use kmortem_kernel::mm::TaskMemory;
 use kmortem_kernel::task::{Task, TaskLayout, TaskTable};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{ps_family, ps_process, ps_times, tasks};
@@ -180,15 +181,25 @@ pub(super) fn show(
     if !out.is_json() && !args.has('H') && !chosen.is_empty() {
         render_header(out, args.has('s'))?;
     }
-    for task in chosen {
-        let row = row(kernel, task, total, args.has('s'));
-        match out.is_json() {
-            true => out.row(&row)?,
-            false => render(out, &row, kernel.image().page_size(), args.has('s'))?,
+    for batch in chosen.chunks(BATCH) {
+        let stacks = args.has('s');
+        let rows: Vec<Row<'_>> = match batch.len() {
+            // Threads cost more than few rows do.
+            0..BATCH => batch.iter().map(|task| row(kernel, task, total, stacks)).collect(),
+            _ => batch.par_iter().map(|task| row(kernel, task, total, stacks)).collect(),
+        };
+        for row in rows {
+            match out.is_json() {
+                true => out.row(&row)?,
+                false => render(out, &row, kernel.image().page_size(), args.has('s'))?,
+            }
         }
     }
     Ok(())
 }
+
+/// Rows that are worked out at a time.
+const BATCH: usize = 1024;
 
 /// The machine's memory, as `sys` shows it.
 fn total_pages(kernel: &Kernel) -> Option<u64> {

@@ -144,7 +144,7 @@ pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
                 regs: None,
                 // A task that has never run "returns" to the first
                 // instruction of ret_from_fork: no call stands before it.
-                exact: kernel.symbol_at(*ip).is_some_and(|s| s.offset == 0),
+                exact: kernel.frame_symbol(*ip, true).is_some_and(|s| s.offset == 0),
                 full: None,
                 trust: Trust::Unwound,
             };
