@@ -9,9 +9,11 @@
 //! (see `request.rs`); a driver that takes bios counts in per-CPU
 //! `disk_stats.in_flight`.
 
+mod origin;
 mod part;
 mod request;
 
+pub use origin::{RequestOrigin, RequestWaiter};
 pub use request::{Request, RequestState};
 
 use part::{Found, Parts};
