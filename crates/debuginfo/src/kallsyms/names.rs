@@ -296,5 +296,7 @@ fn doubts(symbol: &Expanded) -> (bool, bool, bool) {
         || name.ends_with("_start")
         || name.ends_with("_end")
         || name.ends_with("_begin");
-    (part, border, symbol.kind.is_ascii_lowercase())
+    // The entry of 32-bit callers: one with the 64-bit one where a call has no arguments.
+    let compat = name.starts_with("__ia32_");
+    (part, border || compat, symbol.kind.is_ascii_lowercase())
 }

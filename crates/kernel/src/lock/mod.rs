@@ -4,6 +4,7 @@
 //! tasks' own stacks ([`waiter`]). Who holds it is a word of the lock
 //! ([`owner`]). Together they give the wait graph ([`graph`]): chains that end
 //! at a task which sleeps for another reason, and cycles, which are deadlocks.
+//! CPUs that spin for a lock show it in their registers ([`spin`]).
 
 use serde::Serialize;
 
@@ -15,10 +16,12 @@ mod graph;
 pub(crate) mod node;
 mod owner;
 mod ring;
+mod spin;
 mod waiter;
 
 pub use graph::WaitGraph;
 pub use owner::Owner;
+pub use spin::Spin;
 
 /// What kinds of things a task can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

@@ -214,6 +214,11 @@ pub(super) fn show(
                 writeln!(out)?;
             }
             task_header::render(out, row.task)?;
+            if row.task.stack == 0 {
+                // It is dead, its parent has not looked yet.
+                writeln!(out, "(no stack)")?;
+                continue;
+            }
             let words = meaning.map(|m| bt_words::frame_words(kernel, &row.stack, m));
             render(out, &row.stack, words.as_deref(), style)?;
         }

@@ -32,6 +32,14 @@ pub(super) fn show_saved(
         let found = kernel.saved_registers(task);
         let found = match found {
             Ok(found) => found,
+            Err(_) if task.stack == 0 && !out.is_json() => {
+                if i > 0 {
+                    writeln!(out)?;
+                }
+                task_header::render(out, task)?;
+                writeln!(out, "(no stack)")?;
+                continue;
+            }
             Err(e) if chosen.len() == 1 => {
                 return Err(CommandError::Failed { command: "bt", what: e.to_string() });
             }

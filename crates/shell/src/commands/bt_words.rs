@@ -46,7 +46,7 @@ pub(super) fn show_text(
     for (i, task) in chosen.iter().enumerate() {
         let stack = kernel.stack(task);
         let mut parts = kernel.stack_parts(task, &stack);
-        if whole {
+        if whole && task.stack != 0 {
             let own = kernel.stack_range(task).map_err(super::failed("bt"))?;
             parts.retain(|part| part.range.end == own.end);
             parts.truncate(1);
@@ -61,6 +61,10 @@ pub(super) fn show_text(
                 writeln!(out)?;
             }
             task_header::render(out, task)?;
+            if task.stack == 0 {
+                writeln!(out, "(no stack)")?;
+                continue;
+            }
             if let Some(first) = stack.frames.first().filter(|_| !whole) {
                 let name = first.symbol.as_ref().map(|symbol| named(symbol, style));
                 let name = name.unwrap_or_else(|| "(unknown)".to_owned());
@@ -191,6 +195,14 @@ pub(super) fn show_raw(
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     for (i, task) in chosen.iter().enumerate() {
+        if task.stack == 0 && !out.is_json() {
+            if i > 0 {
+                writeln!(out)?;
+            }
+            task_header::render(out, task)?;
+            writeln!(out, "(no stack)")?;
+            continue;
+        }
         let from = kernel.stack_range(task).map_err(super::failed("bt"))?;
         let Some(words) = read_words(kernel, from.start, from.end) else {
             out.note(format_args!("the stack at {:#x} can't be read", from.start))?;

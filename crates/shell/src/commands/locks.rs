@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use kmortem_kernel::lock::{Lock, LockKind, Mode, Owner, TaskRef, Wait, WaitGraph};
+use kmortem_kernel::lock::{Lock, LockKind, Mode, Owner, Spin, TaskRef, Wait, WaitGraph};
 use kmortem_kernel::task::{Task, TaskTable};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -29,7 +29,8 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 Not a command of crash. Mutexes, read-write semaphores, semaphores, rtmutexes, bits
 of folios (PG_locked, PG_writeback) and of other words, and completions are found
-by the node that each waiting task has on its own stack. In brackets: for how long
+by the node that each waiting task has on its own stack; CPUs that spin for a lock
+by the function that they are in. In brackets: for how long
 a task has not run, and its state. With LOCK only that lock; with PID the chain of
 locks from that task on, to the one that holds all up.",
     examples: &[
@@ -80,6 +81,12 @@ struct Waiter<'a> {
 #[derive(Serialize)]
 struct Cycle<'a> {
     cycle: &'a [TaskRef],
+}
+
+/// A row of JSON: a CPU that spins.
+#[derive(Serialize)]
+struct SpinRow<'a> {
+    spin: &'a Spin,
 }
 
 /// What is known of tasks.
@@ -134,10 +141,16 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         return Err(CommandError::Failed { command: COMMAND.name, what });
     }
     let rows = by_lock(&waits, &known);
+    let mut spins = match one {
+        true => Vec::new(),
+        false => kernel.spinning_cpus().map_err(failed(COMMAND.name))?,
+    };
+    spins.sort_by_key(|spin| (spin.lock, spin.cpu));
     if out.is_json() {
-        return Ok(out.rows(&rows)?);
+        out.rows(&rows)?;
+        return Ok(out.rows(&spins.iter().map(|spin| SpinRow { spin }).collect::<Vec<_>>())?);
     }
-    if rows.is_empty() {
+    if rows.is_empty() && spins.is_empty() {
         writeln!(out, "no task waits for a lock")?;
     }
     for (i, row) in rows.iter().enumerate() {
@@ -145,6 +158,13 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             writeln!(out)?;
         }
         render(out, row, &known)?;
+    }
+    for (i, spin) in spins.iter().enumerate() {
+        let again = i > 0 && spins.get(i - 1).is_some_and(|before| before.lock == spin.lock);
+        if !again && (i > 0 || !rows.is_empty()) {
+            writeln!(out)?;
+        }
+        render_spin(out, spin, again)?;
     }
     for cycle in graph.cycles.iter().filter(|_| !one) {
         writeln!(out)?;
@@ -288,6 +308,22 @@ fn render(out: &mut dyn Write, row: &Row<'_>, known: &Known<'_>) -> io::Result<(
         writeln!(out, "  WAITS: [{since}] [{state}]  {name}{mode}")?;
     }
     Ok(())
+}
+
+/// A CPU that spins; `again`: for the lock of the one before.
+fn render_spin(out: &mut dyn Write, spin: &Spin, again: bool) -> io::Result<()> {
+    match spin.lock {
+        _ if again => {}
+        Some(lock) => {
+            let name = spin.symbol.as_ref().map_or(String::new(), |symbol| format!("  {symbol}"));
+            let why = "guess: by the register of the first argument";
+            writeln!(out, "SPINLOCK: {lock:016x}{name} ({why})")?;
+            writeln!(out, "  OWNER: (not noted by the kernel)")?;
+        }
+        None => writeln!(out, "SPINLOCK: unknown, or just let go")?,
+    }
+    let (cpu, function) = (spin.cpu, &spin.function);
+    writeln!(out, "  SPINS: CPU {cpu} in {function}  {}", name(&spin.task))
 }
 
 /// Who waits for whom, round to the first again.
