@@ -42,8 +42,8 @@ locks from that task on, to the one that holds all up.",
     rows: &[
         Rows {
             options: "",
-            row: "a lock",
-            members: "`kind` `addr` `symbol` `bit` `bit_name` `mm` `owner`, `owner_since_ns`, `waiters` (`waiter` `state` `since_ns` `mode` `node` `known_by`)",
+            row: "a lock, or a CPU that spins for one",
+            members: "`kind` `addr` `symbol` `bit` `bit_name` `mm` `owner`, `owner_since_ns`, `waiters` (`waiter` `state` `since_ns` `mode` `node` `known_by`); or `spin`: `cpu` `task` `pc` `function` `lock` (a guess) `symbol` `word`",
         },
         Rows {
             options: "-c",
