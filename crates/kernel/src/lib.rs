@@ -84,6 +84,7 @@ pub mod taint;
 pub mod task;
 pub mod task_group;
 pub mod timer;
+pub mod translation;
 pub mod user;
 pub mod user_core;
 pub mod vfs;
