@@ -1,5 +1,7 @@
 //! What two answers do not have in common, as hunks of lines.
 
+use std::time::Duration;
+
 use similar::{ChangeTag, TextDiff};
 
 /// A place where two answers differ.
@@ -43,7 +45,8 @@ impl Hunk {
 pub(crate) fn hunks(crash: &[String], kmortem: &[String]) -> Vec<Hunk> {
     let theirs: Vec<&str> = crash.iter().map(String::as_str).collect();
     let ours: Vec<&str> = kmortem.iter().map(String::as_str).collect();
-    let diff = TextDiff::from_slices(&theirs, &ours);
+    // Long answers with nothing in common: hunks may be larger than need be.
+    let diff = TextDiff::configure().timeout(Duration::from_secs(2)).diff_slices(&theirs, &ours);
     let mut hunks = vec![Hunk::behind("")];
     for change in diff.iter_all_changes() {
         let Some(hunk) = hunks.last_mut() else { break };
