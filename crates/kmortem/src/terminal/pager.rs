@@ -37,12 +37,17 @@ enum State {
 
 impl Screen {
     pub(crate) fn new(pager: Pager) -> Screen {
+        // Some terminals say that they have no size.
         let (columns, rows) = match terminal_size::terminal_size() {
-            Some((terminal_size::Width(columns), terminal_size::Height(rows))) => (columns, rows),
-            None => (80, 24),
+            Some((terminal_size::Width(columns), terminal_size::Height(rows)))
+                if columns > 0 && rows > 1 =>
+            {
+                (columns, rows)
+            }
+            _ => (80, 24),
         };
         let state = State::Held { text: Vec::new(), row: 0, column: 0 };
-        Screen { rows: usize::from(rows), columns: usize::from(columns.max(1)), pager, state }
+        Screen { rows: usize::from(rows), columns: usize::from(columns), pager, state }
     }
 
     /// Shows what is held back and waits for the pager.
