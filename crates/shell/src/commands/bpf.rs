@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::Kernel;
 use kmortem_kernel::bpf::{Bpf, BpfInstruction, BpfMap, BpfProgram};
-use kmortem_kernel::instruction;
+use kmortem_kernel::disassembly::{CodeLine, Disassembler};
 use serde::Serialize;
 
 use super::failed;
@@ -42,7 +42,7 @@ from the map's sizes as the kernel does.",
         Rows {
             options: "-p, -P, and without options",
             row: "a program",
-            members: "`object` (program), `id` `addr` `aux` `kind` `tag` `maps` `name` `translated_bytes` `jited_bytes` `function` `memory_bytes` `load_time_ns` `gpl_compatible` `uid` `gaps`; with -t or -T `instructions` (`index` `text`), with -j `code` (`address` `text` ...)",
+            members: "`object` (program), `id` `addr` `aux` `kind` `tag` `maps` `name` `translated_bytes` `jited_bytes` `function` `memory_bytes` `load_time_ns` `gpl_compatible` `uid` `gaps`; with -t or -T `instructions` (`index` `text`), with -j `code` (`address` `bytes` `text` `target` ...)",
         },
         Rows {
             options: "-m, -M, and without options",
@@ -66,7 +66,7 @@ struct ProgramRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     instructions: Option<Vec<BpfInstruction>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<Vec<instruction::Instruction>>,
+    code: Option<Vec<CodeLine>>,
 }
 
 #[derive(Serialize)]
@@ -174,14 +174,7 @@ fn show_program(
         if code.is_empty() {
             writeln!(out, "(program not jited)")?;
         }
-        for one in code {
-            let symbol = one.target.and_then(|target| kernel.symbol_at(target));
-            let symbol = symbol.map_or(String::new(), |s| match s.offset {
-                0 => format!("<{}>", s.name),
-                offset => format!("<{}+{offset}>", s.name),
-            });
-            writeln!(out, "   {:#x}:\t{} {symbol}", one.address, one.text)?;
-        }
+        code.iter().try_for_each(|line| render_code(out, line))?;
     }
     if let Some(instructions) = instructions {
         writeln!(out)?;
@@ -236,20 +229,30 @@ fn show_struct(
 }
 
 /// The instructions of a program's machine code; none: it is interpreted.
-fn machine_code(
-    kernel: &Kernel,
-    program: &BpfProgram,
-) -> Result<Vec<instruction::Instruction>, CommandError> {
-    let bytes = kernel.bpf_code(program).map_err(failed(COMMAND.name))?.unwrap_or_default();
+fn machine_code(kernel: &Kernel, program: &BpfProgram) -> Result<Vec<CodeLine>, CommandError> {
+    if program.jited_bytes == 0 {
+        return Ok(Vec::new());
+    }
+    let read = |addr: u64, buf: &mut [u8]| kernel.read(addr, buf);
+    let mut code = Disassembler::new(kernel, &read, program.function);
+    let end = program.function.wrapping_add(program.jited_bytes.into());
     let mut list = Vec::new();
-    let mut rest = bytes.as_slice();
-    let mut at = program.function;
-    while let Some(one) = instruction::decode(rest, at, None) {
-        at = at.wrapping_add(one.length as u64);
-        rest = rest.get(one.length..).unwrap_or_default();
-        list.push(one);
+    while list
+        .last()
+        .is_none_or(|last: &CodeLine| last.address.wrapping_add(last.bytes.len() as u64 / 2) < end)
+    {
+        list.push(code.next_line().map_err(failed(COMMAND.name))?);
     }
     Ok(list)
+}
+
+/// A line as gdb writes it, with a blank at its end where it names no symbol.
+fn render_code(out: &mut dyn Write, line: &CodeLine) -> io::Result<()> {
+    let symbol = line.target_symbol.as_ref().map_or(String::new(), |symbol| match symbol.offset {
+        0 => format!("<{}>", symbol.name),
+        offset => format!("<{}+{offset}>", symbol.name),
+    });
+    writeln!(out, "   {:#x}:\t{} {symbol}", line.address, line.text)
 }
 
 /// The longest name of a map's type, by which crash sizes that column (it

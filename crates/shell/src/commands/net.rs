@@ -94,7 +94,10 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         };
     }
     let chosen = chosen(COMMAND.name, session, args, out)?;
-    show(session, &chosen, args, out)
+    match chosen.as_slice() {
+        [task] if args.has('n') => interfaces(session, Some(task), out),
+        _ => show(session, &chosen, args, out),
+    }
 }
 
 /// Shows what the options want of `chosen`.
@@ -107,7 +110,12 @@ pub(super) fn show(
     if args.has('s') || args.has('S') {
         return net_sockets::of_tasks(session, chosen, args, out);
     }
-    chosen.iter().try_for_each(|task| interfaces(session, Some(task), out))
+    chosen.iter().try_for_each(|task| {
+        if !out.is_json() {
+            task_header::render(out, task)?;
+        }
+        interfaces(session, Some(task), out)
+    })
 }
 
 /// A row of JSON of `net -N`.
@@ -179,9 +187,6 @@ fn interfaces(
     if out.is_json() {
         out.rows(list.iter().copied())?;
     } else {
-        if let Some(task) = task {
-            task_header::render(out, task)?;
-        }
         render_interfaces(out, &list)?;
     }
     super::note_gaps(out, list.iter().map(|i| &i.gaps).chain([&interfaces.gaps]))

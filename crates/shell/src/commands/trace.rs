@@ -168,7 +168,7 @@ fn show(
     if !out.is_json() {
         render_head(out, buffer)?;
     }
-    let mut line = |event: &CpuEvent, out: &mut Output<'_>| -> io::Result<()> {
+    let line = |event: &CpuEvent, out: &mut Output<'_>| -> io::Result<()> {
         let one = trace_text::Event::new(&event.event, &formats);
         let comm = names.get(&one.pid).map_or("<...>", String::as_str);
         if out.is_json() {

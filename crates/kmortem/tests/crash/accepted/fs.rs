@@ -4,9 +4,24 @@ use super::Accepted;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
-        commands: &["files", "files 1", "foreach files"],
+        commands: &["files*", "foreach files*"],
         explain: |hunk| hunk.take_pairs(pipe_name),
         documented: "`files`: a pipe has no name",
+    },
+    Accepted {
+        commands: &["net -a"],
+        explain: |hunk| hunk.kmortem.retain(|line| !is_ipv6_neighbour(line)),
+        documented: "and that of IPv6 behind it",
+    },
+    Accepted {
+        commands: &["mount *"],
+        explain: |hunk| hunk.take_pairs(first_mount),
+        documented: "`mount WORD`: the first mount, whatever the word",
+    },
+    Accepted {
+        commands: &["net -s*", "foreach net -s*"],
+        explain: |hunk| hunk.take_pairs(blanks_behind_ipv6),
+        documented: "`net -s`: one or two blanks behind IPv6 addresses",
     },
     Accepted {
         commands: &["dev -d"],
@@ -22,6 +37,23 @@ fn pipe_name(crash: &str, kmortem: &str) -> bool {
                 !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
             })
         })
+}
+
+/// `ff12... fe80::2  ETHER ...`: the second word is an address of IPv6.
+fn is_ipv6_neighbour(line: &str) -> bool {
+    let address = line.split_whitespace().nth(1);
+    address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// The root in place of the mount that was asked for.
+fn first_mount(crash: &str, kmortem: &str) -> bool {
+    let is_mount = |line: &str| line.split_whitespace().count() == 5;
+    crash.trim_end().ends_with(" /") && is_mount(crash) && is_mount(kmortem)
+}
+
+fn blanks_behind_ipv6(crash: &str, kmortem: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    crash.contains("INET6:") && words(crash) == words(kmortem)
 }
 
 fn read_and_write(crash: &str, kmortem: &str) -> bool {
