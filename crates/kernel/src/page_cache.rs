@@ -8,6 +8,7 @@
 //! `super_blocks` (fs/super.c). A name of an inode is one of its dentries
 //! (`i_dentry`): a file without one is cached but can't be opened by name.
 
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -93,34 +94,41 @@ pub struct InodePaths {
 }
 
 impl Kernel {
-    /// All files that have pages in the cache, in no order.
+    /// All files that have pages in the cache, by file system.
     pub fn cached_files(&self) -> Result<(Vec<CachedFile>, Gaps)> {
-        let inode_layout = self.layout::<CachedInodeLayout>()?;
-        let list_layout = self.layout::<SuperBlockListLayout>()?;
+        let layout = self.layout::<SuperBlockListLayout>()?;
         let mut gaps = Gaps::default();
-        let mut files = Vec::new();
+        let mut super_blocks = Vec::new();
         let head = self.symbol("super_blocks")?;
-        let at = list_layout.list.offset()?;
-        for super_block in self.list(head, at, "the super blocks") {
-            let super_block = match super_block {
-                Ok(super_block) => super_block,
-                Err(e) => {
-                    gaps.add("super blocks", &e);
-                    break;
-                }
-            };
-            let fs_type = gaps.keep("file system", self.fs_type(super_block));
-            let device = gaps.keep("device", list_layout.id.read(self, super_block));
-            let (fs_type, device) = (fs_type.unwrap_or_default(), device.unwrap_or_default());
-            let inodes = list_layout.inodes.address(super_block)?;
-            for inode in self.list(inodes, inode_layout.sb_list.offset()?, "the inodes") {
-                let file =
-                    inode.and_then(|inode| self.cached_file(inode, super_block, &fs_type, &device));
-                match file {
-                    Ok(file) => files.extend(file),
-                    Err(e) if e.is_interrupted() => return Err(e),
-                    Err(e) => gaps.add("inodes", &e),
-                }
+        for super_block in self.list(head, layout.list.offset()?, "the super blocks") {
+            super_blocks.extend(gaps.keep("super blocks", super_block));
+        }
+        let of_each: Vec<_> = super_blocks.par_iter().map(|at| self.cached_files_of(*at)).collect();
+        let mut files = Vec::new();
+        for found in of_each {
+            let (list, missing) = found?;
+            files.extend(list);
+            gaps.extend(missing);
+        }
+        Ok((files, gaps))
+    }
+
+    /// The files of one file system that have pages in the cache.
+    fn cached_files_of(&self, super_block: u64) -> Result<(Vec<CachedFile>, Gaps)> {
+        let layout = self.layout::<SuperBlockListLayout>()?;
+        let at = self.layout::<CachedInodeLayout>()?.sb_list.offset()?;
+        let mut gaps = Gaps::default();
+        let fs_type = gaps.keep("file system", self.fs_type(super_block)).unwrap_or_default();
+        let device: Option<String> = gaps.keep("device", layout.id.read(self, super_block));
+        let device = device.unwrap_or_default();
+        let mut files = Vec::new();
+        for inode in self.list(layout.inodes.address(super_block)?, at, "the inodes") {
+            let file =
+                inode.and_then(|inode| self.cached_file(inode, super_block, &fs_type, &device));
+            match file {
+                Ok(file) => files.extend(file),
+                Err(e) if e.is_interrupted() => return Err(e),
+                Err(e) => gaps.add("inodes", &e),
             }
         }
         Ok((files, gaps))

@@ -40,8 +40,8 @@ layout! {
 /// `SECTION_SIZE_BITS` and `MAX_PHYSMEM_BITS` of x86_64 with 4 levels.
 const SECTION_SIZE_BITS: u64 = 27;
 const MAX_PHYSMEM_BITS: u64 = 46;
-/// 2^52 bytes of physical memory in sections of 2^27.
-const MOST_SECTIONS: u64 = 1 << 25;
+/// 128 TiB in sections of 128 MiB: no machine has more.
+const MOST_SECTIONS: u64 = 1 << 20;
 /// Flags of `section_mem_map`.
 const PRESENT: u64 = 1;
 const HAS_MEM_MAP: u64 = 2;

@@ -15,10 +15,11 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use kmortem_kernel::Kernel;
 use kmortem_kernel::gaps::Gaps;
 use kmortem_kernel::task::{Task, TaskState};
+use kmortem_kernel::user::UserPage;
 use kmortem_kernel::user_core::UserThread;
 use kmortem_kernel::vma::Vma;
 
-use super::gcore_memory::{Memory, Segment, Source};
+use super::gcore_memory::{Memory, Segment};
 use crate::progress::Progress;
 
 const NT_PRSTATUS: u32 = 1;
@@ -28,11 +29,12 @@ const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
 const PN_XNUM: u64 = 0xffff;
 const PAGE: u64 = 4096;
-/// Pages read at a time.
+/// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;
 
 /// Everything of a core file but the memory.
 pub(super) struct Core {
+    mm: u64,
     notes: Vec<u8>,
 }
 
@@ -60,12 +62,12 @@ impl Core {
                 note(&mut notes, NT_FPREGSET, fxsave);
             }
         }
-        Core { notes }
+        Core { mm: first.mm, notes }
     }
 
     /// Bytes of the file.
     pub(super) fn bytes(&self, memory: &Memory) -> u64 {
-        let there = memory.segments.iter().filter(|s| !s.runs.is_empty());
+        let there = memory.segments.iter().filter(|s| s.there);
         self.memory_start(memory) + there.map(|s| s.bytes).sum::<u64>()
     }
 
@@ -94,26 +96,28 @@ impl Core {
         self.write_headers(&mut out, memory)?;
         out.write_all(&self.notes)?;
         out.seek(SeekFrom::Start(self.memory_start(memory)))?;
-        progress.expect(memory.segments.len() as u64);
+        progress.expect(memory.segments.iter().filter(|segment| segment.there).count() as u64);
         let mut buf = vec![0; CHUNK as usize];
-        for segment in &memory.segments {
-            for run in &segment.runs {
-                let Source::Physical(phys) = run.source else {
-                    out.seek(SeekFrom::Current(run.bytes as i64))?;
-                    continue;
-                };
-                let mut done = 0;
-                while done < run.bytes {
-                    if kernel.is_interrupted() {
-                        return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-                    }
-                    let n = (run.bytes - done).min(CHUNK);
-                    let part = &mut buf[..n as usize];
-                    let read = kernel.image().read(phys + done, part);
-                    read.map_err(|e| io::Error::other(format!("a page is lost: {e}")))?;
-                    out.write_all(part)?;
-                    done += n;
+        let space = kernel.user_space_of(self.mm).map_err(io::Error::other)?;
+        for segment in memory.segments.iter().filter(|segment| segment.there) {
+            let end = segment.start + segment.bytes;
+            let mut at = segment.start;
+            while at < end {
+                if kernel.is_interrupted() {
+                    return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
                 }
+                let (page, len) = space.run(at);
+                let n = len.min(end - at).clamp(1, CHUNK);
+                match page {
+                    Ok(UserPage::Present(phys)) => {
+                        let part = &mut buf[..n as usize];
+                        let read = kernel.image().read(phys, part);
+                        read.map_err(|e| io::Error::other(format!("a page is lost: {e}")))?;
+                        out.write_all(part)?;
+                    }
+                    _ => out.seek_relative(n as i64)?,
+                }
+                at += n;
             }
             progress.add(1);
         }
@@ -139,8 +143,8 @@ impl Core {
         put(&mut head, &[(4, 4), (0, 4), (start, 8), (0, 8), (0, 8), (notes, 8), (0, 8), (4, 8)]);
         out.write_all(&head)?;
         let mut offset = self.memory_start(memory);
-        for Segment { start, bytes, flags, runs } in &memory.segments {
-            let in_file = if runs.is_empty() { 0 } else { *bytes };
+        for Segment { start, bytes, flags, there } in &memory.segments {
+            let in_file = if *there { *bytes } else { 0 };
             let mut header = Vec::with_capacity(56);
             put(&mut header, &[(1, 4), (u64::from(*flags), 4), (offset, 8), (*start, 8), (0, 8)]);
             put(&mut header, &[(in_file, 8), (*bytes, 8), (PAGE, 8)]);

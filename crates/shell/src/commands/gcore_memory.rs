@@ -11,23 +11,20 @@ use crate::progress::Progress;
 /// space is counted in terabytes.
 const LONGEST_ZEROS: u64 = 16 << 20;
 
-/// Where a run of addresses comes from.
+/// More segments than this are not told apart in a core file.
+const MOST_SEGMENTS: usize = 1 << 22;
+/// Pages may be mapped more than once, but not that much more than there is.
+const MOST_TIMES: u64 = 64;
+
+/// Whether a run of addresses has content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The frame at this physical address, and those behind it.
-    Physical(u64),
+    /// In memory.
+    Memory,
     /// Never touched: zeros.
     Zero,
     /// Not to be had.
     Absent,
-}
-
-/// A run of pages that are alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) start: u64,
-    pub(super) bytes: u64,
-    pub(super) source: Source,
 }
 
 /// A segment: a run of addresses that is in the file as a whole, or not at all.
@@ -37,8 +34,8 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// `PF_X` 1, `PF_W` 2, `PF_R` 4.
     pub(super) flags: u32,
-    /// What it is made of; empty: it is not in the file.
-    pub(super) runs: Vec<Run>,
+    /// Whether it is in the file.
+    pub(super) there: bool,
 }
 
 /// What became of the pages.
@@ -75,11 +72,13 @@ impl Memory {
     ) -> Result<Memory> {
         let space = kernel.user_space_of(mm)?;
         let mut memory = Memory { segments: Vec::new(), pages: Pages::default() };
+        let ram: u64 = kernel.image().ram().iter().map(|ram| ram.end - ram.start).sum();
+        let most = (ram / 4096).max(1 << 18).saturating_mul(MOST_TIMES);
         progress.expect(vmas.len() as u64);
         for vma in vmas {
             let flags = [(VM_EXEC, 1), (VM_WRITE, 2), (VM_READ, 4)];
             let flags = flags.iter().filter(|(bit, _)| vma.flags & bit != 0).map(|(_, f)| f).sum();
-            let mut runs: Vec<Run> = Vec::new();
+            let first = memory.segments.len();
             let mut at = vma.start;
             // Registers of devices are no memory.
             let device = vma.flags & (VM_IO | VM_PFNMAP) != 0;
@@ -89,6 +88,11 @@ impl Memory {
                     return Err(Error::Unavailable("interrupted".into()));
                 }
                 let (page, len) = space.run(at);
+                // Of a huge page some frames may be in the dump and others not.
+                let len = match page {
+                    Ok(UserPage::Present(_)) => len.min(4096),
+                    _ => len,
+                };
                 let bytes = len.min(vma.end - at).max(1);
                 let source = match page {
                     _ if device => Source::Absent,
@@ -98,10 +102,12 @@ impl Memory {
                         Source::Absent
                     }
                 };
-                push(&mut runs, Run { start: at, bytes, source });
+                push(&mut memory.segments, first, at, bytes, flags, source);
+                if memory.segments.len() > MOST_SEGMENTS || memory.pages.pages > most {
+                    return Err(Error::corrupt("the page tables of the process", mm));
+                }
                 at += bytes;
             }
-            memory.segments.extend(cut(&runs, flags));
             progress.add(1);
         }
         Ok(memory)
@@ -117,7 +123,7 @@ impl Pages {
                 match kernel.image().read(phys, &mut byte) {
                     Ok(()) => {
                         self.pages += pages;
-                        return Source::Physical(phys);
+                        return Source::Memory;
                     }
                     Err(e) => self.lost(bytes, &format!("physical {phys:#x} is {}", e.reason)),
                 }
@@ -144,79 +150,63 @@ impl Pages {
     }
 }
 
-/// Adds a run, to the one before it where it goes on.
-fn push(runs: &mut Vec<Run>, run: Run) {
-    if let Some(last) = runs.last_mut() {
-        let goes_on = match (last.source, run.source) {
-            (Source::Physical(before), Source::Physical(phys)) => before + last.bytes == phys,
-            (before, source) => before == source,
-        };
-        if goes_on {
-            last.bytes += run.bytes;
-            return;
-        }
+/// Adds a run to the mapping whose segments start at `first`: a new segment
+/// where content begins or ceases.
+fn push(
+    segments: &mut Vec<Segment>,
+    first: usize,
+    start: u64,
+    bytes: u64,
+    flags: u32,
+    source: Source,
+) {
+    let there = match source {
+        Source::Memory => true,
+        Source::Zero => bytes <= LONGEST_ZEROS,
+        Source::Absent => false,
+    };
+    match segments[first..].last_mut() {
+        Some(last) if last.there == there => last.bytes += bytes,
+        _ => segments.push(Segment { start, bytes, flags, there }),
     }
-    runs.push(run);
-}
-
-/// Cuts a mapping where pages begin or cease to be there.
-fn cut(runs: &[Run], flags: u32) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for run in runs {
-        let there = match run.source {
-            Source::Physical(_) => true,
-            Source::Zero => run.bytes <= LONGEST_ZEROS,
-            Source::Absent => false,
-        };
-        match segments.last_mut() {
-            Some(last) if last.runs.is_empty() != there => {
-                last.bytes += run.bytes;
-                if there {
-                    last.runs.push(*run);
-                }
-            }
-            _ => segments.push(Segment {
-                start: run.start,
-                bytes: run.bytes,
-                flags,
-                runs: if there { vec![*run] } else { Vec::new() },
-            }),
-        }
-    }
-    segments
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shape(runs: &[(u64, Source)]) -> Vec<(u64, u64, bool)> {
+        let mut segments = Vec::new();
+        let mut at = 0;
+        for (bytes, source) in runs {
+            push(&mut segments, 0, at, *bytes, 5, *source);
+            at += bytes;
+        }
+        segments.iter().map(|s| (s.start, s.bytes, s.there)).collect()
+    }
+
     #[test]
     fn a_mapping_is_cut_where_pages_are_absent() {
-        let mut runs = Vec::new();
-        for (i, source) in [
-            Source::Physical(0x10000),
-            Source::Physical(0x11000),
-            Source::Physical(0x40000),
-            Source::Zero,
-            Source::Absent,
-            Source::Absent,
-            Source::Zero,
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            push(&mut runs, Run { start: i as u64 * 4096, bytes: 4096, source });
-        }
-        assert_eq!(runs.len(), 5);
-        let segments = cut(&runs, 5);
-        let shape: Vec<_> = segments.iter().map(|s| (s.start, s.bytes, s.runs.len())).collect();
-        assert_eq!(shape, [(0, 0x4000, 3), (0x4000, 0x2000, 0), (0x6000, 0x1000, 1)]);
+        use Source::{Absent, Memory, Zero};
+        let page = |source| (4096, source);
+        let runs = [Memory, Memory, Zero, Absent, Absent, Zero].map(page);
+        assert_eq!(
+            shape(&runs),
+            [(0, 0x3000, true), (0x3000, 0x2000, false), (0x5000, 0x1000, true)]
+        );
     }
 
     #[test]
     fn reserved_address_space_is_not_written() {
-        let run = |bytes| Run { start: 0, bytes, source: Source::Zero };
-        assert!(cut(&[run(1 << 40)], 4)[0].runs.is_empty());
-        assert_eq!(cut(&[run(4096)], 4)[0].runs.len(), 1);
+        assert_eq!(shape(&[(1 << 40, Source::Zero)]), [(0, 1 << 40, false)]);
+        assert_eq!(shape(&[(4096, Source::Zero)]), [(0, 4096, true)]);
+    }
+
+    #[test]
+    fn mappings_stay_apart() {
+        let mut segments = Vec::new();
+        push(&mut segments, 0, 0, 4096, 4, Source::Memory);
+        push(&mut segments, 1, 4096, 4096, 5, Source::Memory);
+        assert_eq!(segments.len(), 2);
     }
 }

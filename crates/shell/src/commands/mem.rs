@@ -40,6 +40,9 @@ good reason, and slab caches whose lists of free objects are damaged.",
 };
 
 const SHOWN: usize = 3;
+/// The owner whose pages are told by process and by control group.
+pub(super) const ANON: &str = "anonymous memory of processes";
+const ANON_BY_CGROUP: &str = "anonymous memory by cgroup";
 
 /// A holder of some of an owner's pages.
 #[derive(Debug, Clone, Serialize)]
@@ -55,9 +58,9 @@ pub(super) type Holders = FxHashMap<&'static str, Vec<Holder>>;
 
 #[derive(Serialize)]
 struct Line<'a> {
-    #[serde(flatten)]
-    share: &'a Share,
-    holders: &'a [Holder],
+    name: &'static str,
+    pages: u64,
+    holders: Vec<&'a Holder>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +93,11 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         list.truncate(shown);
     }
     if out.is_json() {
-        let line = |share| Line { share, holders: holders.get(share.name).map_or(&[], |h| h) };
+        let line = |share: &'_ Share| Line {
+            name: share.name,
+            pages: share.pages,
+            holders: holders_of(&holders, share.name).collect(),
+        };
         out.row(&Row {
             total: used.total,
             shares: used.shares.iter().map(line).collect(),
@@ -176,7 +183,9 @@ fn holders(kernel: &Kernel, page: u64, gaps: &mut Gaps) -> Holders {
         add("files in the page cache", cached);
         add("tmpfs and shared memory", shmem);
     }
-    add("anonymous memory of processes", processes(kernel, gaps));
+    let (processes, groups) = processes(kernel, gaps);
+    add(ANON, processes);
+    add(ANON_BY_CGROUP, groups);
     all
 }
 
@@ -205,28 +214,41 @@ fn stack_areas(kernel: &Kernel) -> rustc_hash::FxHashSet<u64> {
     tasks.iter().map(|task| task.stack).collect()
 }
 
-fn processes(kernel: &Kernel, gaps: &mut Gaps) -> Vec<Holder> {
-    let Some(tasks) = gaps.keep("tasks", kernel.tasks()) else { return Vec::new() };
-    tasks
+/// Anonymous memory by process, and by control group.
+fn processes(kernel: &Kernel, gaps: &mut Gaps) -> (Vec<Holder>, Vec<Holder>) {
+    let Some(tasks) = gaps.keep("tasks", kernel.tasks()) else { return Default::default() };
+    let found: Vec<(Holder, String)> = tasks
         .list
         .par_iter()
         .filter(|task| task.mm != 0 && task.is_leader())
         .filter_map(|task| {
             let memory = kernel.task_memory(task).ok()??;
-            let group = kernel.task_cgroup(task).unwrap_or_default();
-            let group =
-                if group.is_empty() || group == "/" { group } else { format!(", cgroup {group}") };
-            Some(Holder {
+            let holder = Holder {
                 name: format!("{} (PID {})", task.comm, task.pid),
                 pages: memory.rss_anon.max(0) as u64,
-                what: format!(
-                    "{} pages mapped in all{}",
-                    memory.rss().max(0),
-                    group.trim_end_matches('/')
-                ),
-            })
+                what: format!("{} pages mapped in all", memory.rss().max(0)),
+            };
+            Some((holder, kernel.task_cgroup(task).unwrap_or_default()))
         })
-        .collect()
+        .collect();
+    let mut groups: FxHashMap<&str, (u64, u64)> = FxHashMap::default();
+    for (holder, group) in found.iter().filter(|(_, group)| !matches!(group.as_str(), "" | "/")) {
+        let sum = groups.entry(group).or_default();
+        *sum = (sum.0 + 1, sum.1.saturating_add(holder.pages));
+    }
+    let groups = groups.into_iter().map(|(group, (processes, pages))| Holder {
+        name: format!("cgroup {group}"),
+        pages,
+        what: format!("{processes} processes"),
+    });
+    let groups = groups.collect();
+    (found.into_iter().map(|(holder, _)| holder).collect(), groups)
+}
+
+/// The holders of a share, and where there are any, the same by control group.
+fn holders_of<'h>(holders: &'h Holders, owner: &str) -> impl Iterator<Item = &'h Holder> {
+    let groups = if owner == ANON { holders.get(ANON_BY_CGROUP) } else { None };
+    holders.get(owner).into_iter().chain(groups).flatten()
 }
 
 fn render(
@@ -246,7 +268,7 @@ fn render(
     writeln!(out, "{:<32} {:>10} {:>10} {:>7}", "OWNER", "PAGES", "SIZE", "OF ALL")?;
     for share in used.shares.iter().filter(|share| share.pages > 0) {
         line(out, share.name, share.pages)?;
-        for Holder { name, pages, what } in holders.get(share.name).into_iter().flatten() {
+        for Holder { name, pages, what } in holders_of(holders, share.name) {
             let name: String = name.chars().take(60).collect();
             writeln!(out, "  {name:<30} {pages:>10} {:>10}   {what}", bytes(*pages))?;
         }

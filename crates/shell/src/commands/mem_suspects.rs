@@ -4,7 +4,7 @@ use kmortem_kernel::Kernel;
 use kmortem_kernel::memory_use::MemoryUse;
 use rayon::prelude::*;
 
-use super::mem::Holders;
+use super::mem::{ANON, Holders};
 use super::size;
 
 /// From this part of all memory on (per cent) an owner that nobody gives back is
@@ -67,7 +67,7 @@ fn large(used: &MemoryUse, holders: &Holders, page: u64) -> Vec<String> {
             ));
         }
     }
-    if let Some(holder) = top("anonymous memory of processes")
+    if let Some(holder) = top(ANON)
         && holder.pages.saturating_mul(2) >= used.total
     {
         suspects.push(format!("{} holds {} for itself", holder.name, part(holder.pages)));
