@@ -1,4 +1,8 @@
 //! Names of page flags and types, looked up once for many pages.
+//!
+//! The kernel's own order of flags is that of `pageflag_names[]` (mm/debug.c),
+//! an array of `struct trace_print_flags` (mask and name) that ends with zeros:
+//! the order in which an oops shows them. Without it they are listed by bit.
 
 use crate::Kernel;
 use crate::error::Result;
@@ -6,9 +10,9 @@ use crate::mem_map::Record;
 use crate::page::{PageUse, has_type};
 
 /// What flags and types are called in this kernel.
-pub struct PageNames<'k> {
-    /// By bit; of names that share a bit the first.
-    flags: Vec<(&'k str, u32)>,
+pub struct PageNames {
+    /// In the kernel's order, each bit once.
+    flags: Vec<(String, u32)>,
     types: Vec<(String, TypeWord)>,
     slab: u64,
     reserved: u64,
@@ -25,16 +29,19 @@ enum TypeWord {
 
 impl Kernel {
     /// Names of page flags and types.
-    pub fn page_names(&self) -> Result<PageNames<'_>> {
-        let mut flags = Vec::new();
-        for (name, bit) in self.page_flags()? {
-            flags.push((name, bit));
-        }
-        flags.sort_by_key(|(_, bit)| *bit);
+    pub fn page_names(&self) -> Result<PageNames> {
+        let mut by_bit = self.page_flags()?;
+        by_bit.sort_by_key(|(_, bit)| *bit);
         let mask = |wanted: &str| {
-            let bit = flags.iter().find(|(name, _)| *name == wanted).map(|(_, bit)| bit);
+            let bit = by_bit.iter().find(|(name, _)| *name == wanted).map(|(_, bit)| bit);
             bit.map_or(0, |bit| 1u64 << bit)
         };
+        let mut flags = self.flags_in_order().unwrap_or_default();
+        for (name, bit) in &by_bit {
+            if flags.iter().all(|(_, known)| known != bit) {
+                flags.push(((*name).to_owned(), *bit));
+            }
+        }
         let types = self.page_type_words();
         Ok(PageNames {
             slab: mask("slab"),
@@ -43,6 +50,25 @@ impl Kernel {
             types,
             flags,
         })
+    }
+
+    /// (name, bit) as `pageflag_names[]` has them.
+    fn flags_in_order(&self) -> Result<Vec<(String, u32)>> {
+        let table = self.symbol("pageflag_names")?;
+        let mut flags: Vec<(String, u32)> = Vec::new();
+        for i in 0..64 {
+            let at = table.wrapping_add(i * 16);
+            let (mask, name) = (self.read_u64(at)?, self.read_u64(at.wrapping_add(8))?);
+            if mask == 0 || name == 0 {
+                break;
+            }
+            // Young and idle pages, and others with several bits, are no flags.
+            let bit = mask.trailing_zeros();
+            if mask.is_power_of_two() && flags.iter().all(|(_, known)| *known != bit) {
+                flags.push((self.read_cstring(name, 64)?, bit));
+            }
+        }
+        Ok(flags)
     }
 
     fn page_type_words(&self) -> Vec<(String, TypeWord)> {
@@ -64,10 +90,13 @@ impl Kernel {
     }
 }
 
-impl PageNames<'_> {
-    /// Names of the flags that are set, without "PG_", by bit.
+impl PageNames {
+    /// Names of the flags that are set, without "PG_", in the kernel's order.
     pub fn of(&self, flags: u64) -> impl Iterator<Item = &str> {
-        self.flags.iter().filter(move |(_, bit)| flags >> bit & 1 == 1).map(|(name, _)| *name)
+        self.flags
+            .iter()
+            .filter(move |(_, bit)| flags >> bit & 1 == 1)
+            .map(|(name, _)| name.as_str())
     }
 
     /// Name of the type in a `page_type` word; none: it is a count of mappings.

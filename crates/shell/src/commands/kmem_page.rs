@@ -134,7 +134,7 @@ pub(super) fn one(kernel: &Kernel, phys: u64, out: &mut Output<'_>) -> Result<bo
 fn all(
     session: &Session,
     map: &MemMap<'_>,
-    names: &PageNames<'_>,
+    names: &PageNames,
     style: &Style,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
@@ -186,7 +186,7 @@ fn header(out: &mut dyn Write, style: &Style) -> io::Result<()> {
 }
 
 /// The text of a run of records.
-fn lines(records: &Records, names: &PageNames<'_>, style: &Style, page: u64) -> Vec<u8> {
+fn lines(records: &Records, names: &PageNames, style: &Style, page: u64) -> Vec<u8> {
     let mut text = Vec::with_capacity(1 << 16);
     for (pfn, record) in records.iter() {
         // Writing to memory does not fail.
@@ -218,7 +218,7 @@ fn push_hex(text: &mut Vec<u8>, value: u64, width: usize) {
     }
 }
 
-fn line(text: &mut Vec<u8>, record: &Record<'_>, names: &PageNames<'_>, digits: usize, page: u64) {
+fn line(text: &mut Vec<u8>, record: &Record<'_>, names: &PageNames, digits: usize, page: u64) {
     push_hex(text, record.addr, 16);
     text.push(b' ');
     push_hex(text, record.pfn.wrapping_mul(page), digits);
@@ -243,7 +243,7 @@ fn line(text: &mut Vec<u8>, record: &Record<'_>, names: &PageNames<'_>, digits: 
 fn json(
     text: &mut Vec<u8>,
     record: &Record<'_>,
-    names: &PageNames<'_>,
+    names: &PageNames,
     page: u64,
 ) -> io::Result<()> {
     let row = Row {
