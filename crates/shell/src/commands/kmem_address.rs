@@ -9,6 +9,7 @@ use kmortem_kernel::slab::object::SlabObject;
 use kmortem_kernel::symbol::SymbolAt;
 use kmortem_kernel::task::Task;
 use kmortem_kernel::vmalloc::VmapArea;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::kmem_free::{self, FreeBlock};
@@ -91,15 +92,22 @@ pub(super) fn show(
 ) -> Result<(), CommandError> {
     let kernel = session.kernel();
     let phys = place.phys(kernel);
-    let virt = place.virt(kernel);
-    let symbol = match place {
-        Where::Virtual(at) => kernel.symbol_at(at),
-        Where::Physical(_) => None,
+    let areas = kernel.vmap_areas().map(|areas| areas.list).unwrap_or_default();
+    let areas: Vec<&VmapArea> = areas.iter().filter(|area| area.vm != 0).collect();
+    // The address in an area: a physical one may be mapped there.
+    let mapped = match place {
+        Where::Virtual(at) => {
+            areas.iter().find(|area| (area.start..area.end).contains(&at)).map(|area| (*area, at))
+        }
+        Where::Physical(at) => areas
+            .par_iter()
+            .find_map_first(|area| Some((*area, kmem_vmalloc::mapped_at(kernel, area, at)?))),
     };
-    let areas = kernel.vmap_areas().ok();
-    let area = match place {
-        Where::Virtual(at) => areas.as_ref().and_then(|areas| areas.at(at)).filter(|a| a.vm != 0),
-        Where::Physical(_) => None,
+    let area = mapped.map(|(area, _)| area);
+    let virt = mapped.map(|(_, at)| at).or(place.virt(kernel));
+    let symbol = match (place, mapped) {
+        (_, Some((_, at))) | (Where::Virtual(at), None) => kernel.symbol_at(at),
+        (Where::Physical(_), None) => None,
     };
     let task = virt.and_then(|at| task_of(kernel, at));
     let slab = virt.filter(|_| area.is_none()).and_then(|at| kernel.slab_of(at).ok().flatten());
@@ -117,7 +125,7 @@ pub(super) fn show(
         return Ok(());
     }
     if let Some(symbol) = &symbol {
-        render_symbol(out, kernel, at, symbol)?;
+        render_symbol(out, kernel, virt.unwrap_or(at), symbol)?;
     }
     let shown_task = |out: &mut Output<'_>| -> Result<(), CommandError> {
         if let Some(task) = task {
@@ -159,13 +167,18 @@ pub(super) fn show(
     }
 }
 
-/// The task whose structure or kernel stack holds `addr`.
+/// The task whose structure or kernel stack holds `addr`. Structures are
+/// allocated shorter than their type is (the FPU's part ends it): the nearest
+/// one below is meant.
 fn task_of(kernel: &Kernel, addr: u64) -> Option<&Task> {
     let size = kernel.ty("struct task_struct").ok()?.size()?;
     let stack = kernel.thread_size().ok()?;
     let tasks = kernel.tasks().ok()?;
     let within = |start: u64, len: u64| start != 0 && addr.wrapping_sub(start) < len;
-    tasks.list.iter().find(|task| within(task.addr, size) || within(task.stack, stack))
+    let holder = tasks.list.iter().filter(|task| within(task.addr, size));
+    holder
+        .max_by_key(|task| task.addr)
+        .or_else(|| tasks.list.iter().find(|task| within(task.stack, stack)))
 }
 
 fn render_symbol(

@@ -171,11 +171,11 @@ pub(super) fn find(
                     let which = match (list.order, place) {
                         (0, _) => String::new(),
                         (_, Where::Virtual(at)) => {
-                            format!("({at:x} is {nth} of {} pages) ", 1u64 << list.order)
+                            format!("({at:x} is {nth} of {} pages)", 1u64 << list.order)
                         }
                         (_, Where::Physical(at)) => {
                             let inside = if at & 0xfff != 0 { "in " } else { "" };
-                            format!("({at:x} is {inside}{nth} of {} pages) ", 1u64 << list.order)
+                            format!("({at:x} is {inside}{nth} of {} pages)", 1u64 << list.order)
                         }
                     };
                     writeln!(out, "{block:x}  {which}")?;

@@ -240,12 +240,7 @@ fn line(text: &mut Vec<u8>, record: &Record<'_>, names: &PageNames, digits: usiz
     text.push(b'\n');
 }
 
-fn json(
-    text: &mut Vec<u8>,
-    record: &Record<'_>,
-    names: &PageNames,
-    page: u64,
-) -> io::Result<()> {
+fn json(text: &mut Vec<u8>, record: &Record<'_>, names: &PageNames, page: u64) -> io::Result<()> {
     let row = Row {
         command: NAME,
         addr: record.addr,

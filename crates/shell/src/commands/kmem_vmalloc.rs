@@ -32,7 +32,7 @@ pub(super) fn show(
         wanted.is_empty()
             || wanted.iter().any(|place| match place {
                 Where::Virtual(addr) => (area.start..area.end).contains(addr),
-                Where::Physical(phys) => maps(kernel, area, *phys),
+                Where::Physical(phys) => mapped_at(kernel, area, *phys).is_some(),
             })
     };
     let list: Vec<&VmapArea> = areas.list.iter().filter(|a| a.vm != 0 && is_wanted(a)).collect();
@@ -47,13 +47,14 @@ pub(super) fn show(
     super::note_gaps(out, [&areas.gaps].into_iter())
 }
 
-/// Whether a page of the area is the frame of `phys`.
-fn maps(kernel: &Kernel, area: &VmapArea, phys: u64) -> bool {
+/// Where in the area the frame of `phys` is mapped, if it is.
+pub(super) fn mapped_at(kernel: &Kernel, area: &VmapArea, phys: u64) -> Option<u64> {
     let pages = (area.len() / 4096).min(1 << 26);
     (0..pages)
         .map(|n| area.start + n * 4096)
         .take_while(|_| !kernel.is_interrupted())
-        .any(|addr| kernel.space().translate(addr).is_ok_and(|at| at & !0xfff == phys & !0xfff))
+        .find(|addr| kernel.space().translate(*addr).is_ok_and(|at| at & !0xfff == phys & !0xfff))
+        .map(|addr| addr | (phys & 0xfff))
 }
 
 /// The header and a line for each area.
