@@ -1,6 +1,7 @@
 //! One value of one row.
 
 use kmortem_kernel::Error;
+use kmortem_kernel::symbol::SymbolAt;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use serde::Serialize;
 
@@ -40,6 +41,12 @@ pub(crate) fn word(value: &impl Serialize) -> Cell {
 pub(crate) fn list<S: AsRef<str>>(words: &[S]) -> Cell {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     if words.is_empty() { Cell::Null } else { Cell::Text(words.join(",")) }
+}
+
+/// A function by its name, as `frames` and `symbols` have it; with an offset
+/// where the address is not its beginning.
+pub(crate) fn function(symbol: &SymbolAt) -> String {
+    if symbol.offset == 0 { symbol.name.clone() } else { symbol.to_string() }
 }
 
 impl ToSql for Cell {

@@ -7,6 +7,7 @@ mod cpu;
 mod file;
 mod finding;
 mod frame;
+mod irq;
 mod log;
 mod machine;
 mod module;
@@ -15,8 +16,10 @@ mod network;
 mod slab;
 mod symbol;
 mod task;
+mod timer;
 mod vma;
 mod wait;
+mod workqueue;
 
 use super::schema::Relation;
 
@@ -30,6 +33,7 @@ pub(crate) const TABLES: &[&dyn Relation] = &[
     &finding::FINDINGS,
     &frame::FRAMES,
     &network::INTERFACES,
+    &irq::IRQS,
     &log::LOG,
     &machine::MACHINE,
     &module::MODULES,
@@ -39,6 +43,9 @@ pub(crate) const TABLES: &[&dyn Relation] = &[
     &symbol::SYMBOLS,
     &machine::TAINTS,
     &task::TASKS,
+    &timer::TIMERS,
     &vma::VMAS,
     &wait::WAITS,
+    &workqueue::WORKQUEUES,
+    &workqueue::WORKS,
 ];
