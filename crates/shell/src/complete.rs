@@ -206,7 +206,10 @@ fn expression(kernel: &Kernel, line: &str, start: usize) -> Completion {
 
 /// The type of the cast that an expression ends with.
 fn cast<'k>(kernel: &'k Kernel, text: &str) -> Option<Type<'k>> {
-    let at = ["struct ", "union "].iter().filter_map(|word| text.rfind(word)).max()?;
+    // The word itself, not the end of a name (`task_struct `).
+    let is_word = |at: &usize| !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    let last = |word: &&str| text.rmatch_indices(*word).map(|(at, _)| at).find(is_word);
+    let at = ["struct ", "union "].iter().filter_map(last).max()?;
     let name = text[at..].split_whitespace().nth(1)?;
     let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
     kernel.ty(&name[..end]).ok()

@@ -67,10 +67,7 @@ impl<'w> Output<'w> {
         notes: Notes,
     ) -> Output<'s> {
         let notes = match notes {
-            Notes::Here => match &mut self.notes {
-                Some(notes) => Some(&mut **notes as &mut dyn Write),
-                None => None,
-            },
+            Notes::Here => self.notes.as_mut().map(|notes| &mut **notes as &mut dyn Write),
             Notes::WithData => None,
         };
         Output {

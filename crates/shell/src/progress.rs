@@ -127,7 +127,9 @@ mod tests {
     fn what_shows_is_hidden_before_the_answer() {
         let (progress, hidden) = (Progress::default(), Arc::new(AtomicU64::new(0)));
         let count = hidden.clone();
-        progress.on_hide(move || drop(count.fetch_add(1, Ordering::Relaxed)));
+        progress.on_hide(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
         progress.begin("ps");
         assert_eq!(progress.running().map(|r| r.command), Some("ps"));
         progress.answer();
