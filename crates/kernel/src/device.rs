@@ -39,6 +39,7 @@ layout! {
     pub struct DevicePrivateLayout for "device_private" {
         class_node: Embedded = "knode_class.n_node",
         class_klist: u64 = "knode_class.n_klist",
+        bus_node: Embedded = "knode_bus.n_node",
         device: u64 = "device",
     }
 }
@@ -56,6 +57,14 @@ layout! {
         kobject_entry: Embedded = "subsys.kobj.entry",
         devices: Embedded = "klist_devices.k_list",
         class: u64 = "class",
+        bus: u64 = "bus",
+    }
+}
+
+layout! {
+    /// `struct bus_type`, include/linux/device/bus.h
+    pub struct BusPrivateLayout for "bus_type" {
+        private: u64 = "p",
     }
 }
 
@@ -115,6 +124,38 @@ impl Kernel {
             }
         }
         Err(Error::Unavailable(format!("{name} is not registered")))
+    }
+
+    /// The devices (`struct device`) on the bus whose variable is `bus`
+    /// ("virtio_bus"), which a module may have.
+    pub(crate) fn bus_devices(&self, bus: &str) -> Result<Vec<Result<u64>>> {
+        let bus = self.symbol_anywhere(bus)?;
+        let layout = self.layout::<DevicePrivateLayout>()?;
+        let private = self.bus_private(bus)?;
+        let head = self.layout::<SubsysPrivateLayout>()?.devices.address(private)?;
+        let node = layout.bus_node.offset()?;
+        let devices = self.list(head, node, "the devices on a bus").take(MOST);
+        Ok(devices.map(|private| layout.device.read(self, private?)).collect())
+    }
+
+    /// The `struct subsys_private` of a bus: `bus_type.p` until v6.4, then among
+    /// the members of `bus_kset`.
+    fn bus_private(&self, bus: u64) -> Result<u64> {
+        if let Some(private) =
+            self.layout::<BusPrivateLayout>()?.private.read_if_exists(self, bus)?
+        {
+            return Ok(private);
+        }
+        let subsys = self.layout::<SubsysPrivateLayout>()?;
+        let kset = self.read_u64(self.symbol("bus_kset")?)?;
+        let head = self.layout::<KsetLayout>()?.list.address(kset)?;
+        for candidate in self.list(head, subsys.kobject_entry.offset()?, "the buses").take(MOST) {
+            let candidate = candidate?;
+            if subsys.bus.read(self, candidate)? == bus {
+                return Ok(candidate);
+            }
+        }
+        Err(Error::Unavailable("the bus is not registered".into()))
     }
 
     /// Name of the `struct device_type` of `device`; "" when it has none.

@@ -89,6 +89,7 @@ pub mod user;
 pub mod user_core;
 pub mod vfs;
 pub mod virtio;
+pub mod virtio_ring;
 pub mod vma;
 pub mod vmalloc;
 pub mod vmstat;

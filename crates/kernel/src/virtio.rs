@@ -6,10 +6,12 @@
 
 use serde::Serialize;
 
-use crate::device::DeviceLayout;
+use crate::device::{DeviceDriverLayout, DeviceLayout};
 use crate::error::Result;
+use crate::gaps::Gaps;
 use crate::layout::{CString, Embedded};
 use crate::stack::hex;
+use crate::virtio_ring::Vring;
 use crate::{Kernel, layout};
 
 layout! {
@@ -24,6 +26,11 @@ layout! {
     pub struct VirtioDeviceLayout for "virtio_device" {
         device: Embedded = "dev",
         queues: Embedded = "vqs",
+        name: CString = "dev.kobj.name",
+        driver: u64 = "dev.driver",
+        kind: u32 = "id.device",
+        failed: bool = "failed",
+        features: u64 = "features",
     }
 }
 
@@ -56,7 +63,73 @@ pub struct Virtqueue {
     /// Most descriptors that the device allows for it; `None`: the kernel does
     /// not keep that.
     pub size: Option<u32>,
+    /// Its ring; `None`: a packed one, or not found.
+    pub ring: Option<Vring>,
+    /// Whether that is a packed one; `None`: the kernel's types don't tell.
+    pub packed: Option<bool>,
 }
+
+/// A virtio device.
+#[derive(Debug, Clone, Serialize)]
+pub struct VirtioDevice {
+    /// Address of its `struct virtio_device`.
+    #[serde(serialize_with = "hex")]
+    pub addr: u64,
+    /// Its name ("virtio0").
+    pub name: Option<String>,
+    /// What it is ("network card").
+    pub kind: &'static str,
+    /// Its number of that (virtio specification, 5).
+    pub id: u32,
+    /// Its driver.
+    pub driver: Option<String>,
+    /// The driver has given it up.
+    pub failed: bool,
+    /// Bits of the features that device and driver agreed on.
+    #[serde(serialize_with = "hex")]
+    pub features: u64,
+    /// Names of those that all devices share.
+    pub feature_names: Vec<&'static str>,
+    /// Its queues.
+    pub queues: Vec<Virtqueue>,
+}
+
+/// Kinds of devices (include/uapi/linux/virtio_ids.h).
+fn kind_name(id: u32) -> &'static str {
+    match id {
+        1 => "network card",
+        2 => "block device",
+        3 => "console",
+        4 => "entropy source",
+        5 => "memory balloon",
+        8 => "SCSI host",
+        9 => "9P transport",
+        16 => "GPU",
+        18 => "input device",
+        19 => "socket device",
+        20 => "crypto device",
+        24 => "memory device",
+        25 => "sound device",
+        26 => "file system",
+        27 => "pmem",
+        _ => "other device",
+    }
+}
+
+/// Features of the transport (include/uapi/linux/virtio_config.h, virtio_ring.h).
+const FEATURES: [(u32, &str); 11] = [
+    (28, "RING_INDIRECT_DESC"),
+    (29, "RING_EVENT_IDX"),
+    (32, "VERSION_1"),
+    (33, "ACCESS_PLATFORM"),
+    (34, "RING_PACKED"),
+    (35, "IN_ORDER"),
+    (36, "ORDER_PLATFORM"),
+    (37, "SR_IOV"),
+    (38, "NOTIFICATION_DATA"),
+    (39, "NOTIF_CONFIG_DATA"),
+    (40, "RING_RESET"),
+];
 
 impl Kernel {
     /// Queues of the virtio device that is the parent of `device` (a disk's or
@@ -72,8 +145,45 @@ impl Kernel {
             return Ok(Vec::new());
         }
         let virtio = self.layout::<VirtioDeviceLayout>()?;
+        self.virtqueues(parent.wrapping_sub(virtio.device.offset()?))
+    }
+
+    /// The virtio devices, in the order in which they came.
+    pub fn virtio_devices(&self) -> Result<(Vec<VirtioDevice>, Gaps)> {
+        let (mut devices, mut gaps) = (Vec::new(), Gaps::default());
+        let layout = self.layout::<VirtioDeviceLayout>()?;
+        for device in self.bus_devices("virtio_bus")? {
+            let read = |device: u64| {
+                let addr = device.wrapping_sub(layout.device.offset()?);
+                let features = layout.features.read(self, addr)?;
+                let driver = match layout.driver.read(self, addr)? {
+                    0 => None,
+                    driver => self.layout::<DeviceDriverLayout>()?.name.read(self, driver).ok(),
+                };
+                let id = layout.kind.read(self, addr)?;
+                let agreed = FEATURES.iter().filter(|(bit, _)| features >> bit & 1 == 1);
+                Ok(VirtioDevice {
+                    addr,
+                    name: layout.name.read(self, addr).ok(),
+                    kind: kind_name(id),
+                    id,
+                    driver,
+                    failed: layout.failed.read(self, addr)?,
+                    features,
+                    feature_names: agreed.map(|feature| feature.1).collect(),
+                    queues: self.virtqueues(addr)?,
+                })
+            };
+            devices.extend(gaps.keep("virtio devices", device.and_then(read)));
+        }
+        Ok((devices, gaps))
+    }
+
+    /// The queues of the `struct virtio_device` at `device`.
+    fn virtqueues(&self, device: u64) -> Result<Vec<Virtqueue>> {
+        let virtio = self.layout::<VirtioDeviceLayout>()?;
         let queue = self.layout::<VirtqueueLayout>()?;
-        let head = virtio.queues.address(parent.wrapping_sub(virtio.device.offset()?))?;
+        let head = virtio.queues.address(device)?;
         let ring = self.list(head, queue.list.offset()?, "the queues of a virtio device");
         let queues = ring.take(MOST).map(|addr| {
             let addr = addr?;
@@ -83,6 +193,8 @@ impl Kernel {
                 name: queue.name.read(self, addr).ok(),
                 free: queue.free.read(self, addr)?,
                 size: queue.most.read_if_exists(self, addr)?,
+                ring: self.vring(addr)?,
+                packed: self.has_packed_ring(addr),
             })
         });
         queues.collect()
