@@ -18,6 +18,7 @@ use crate::code_cache::CodeCache;
 use crate::error::{Error, OpenError, Result};
 use crate::layout::Layout;
 use crate::module::ModuleTable;
+use crate::module_btf::ModuleTypes;
 use crate::object::Object;
 use crate::space::AddressSpace;
 use crate::symbol::SymbolAt;
@@ -36,6 +37,7 @@ pub struct Kernel {
     btf: OnceLock<Result<Arc<Btf>>>,
     layouts: Mutex<FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     pub(crate) modules: OnceLock<Result<ModuleTable>>,
+    pub(crate) module_types: OnceLock<Vec<ModuleTypes>>,
     pub(crate) tasks: OnceLock<Result<TaskTable>>,
     pub(crate) cpu_stacks: OnceLock<Vec<CpuStack>>,
     pub(crate) cpu_registers: OnceLock<Vec<(u32, Registers)>>,
@@ -76,6 +78,7 @@ impl Kernel {
             btf: OnceLock::new(),
             layouts: Mutex::default(),
             modules: OnceLock::new(),
+            module_types: OnceLock::new(),
             tasks: OnceLock::new(),
             cpu_stacks: OnceLock::new(),
             cpu_registers: OnceLock::new(),
@@ -245,7 +248,8 @@ impl Kernel {
 
     /// A type by name ("task_struct", "struct task_struct", "pid_t").
     pub fn ty(&self, name: &str) -> Result<Type<'_>> {
-        self.btf()?.find(name).ok_or_else(|| Error::NoType(name.to_owned()))
+        let found = self.btf()?.find(name).or_else(|| self.type_of_modules(name));
+        found.ok_or_else(|| Error::NoType(name.to_owned()))
     }
 
     /// The members that `L` declares, resolved once per dump.
@@ -266,7 +270,8 @@ impl Kernel {
     /// The type that the dump has for the variable or function `name`.
     pub fn type_of_symbol(&self, name: &str) -> Option<Type<'_>> {
         let btf = self.btf().ok()?;
-        btf.variable(name).or_else(|| btf.function(name))
+        let own = btf.variable(name).or_else(|| btf.function(name));
+        own.or_else(|| self.type_of_module_symbol(name))
     }
 
     /// The global variable `name` with the type that BTF, or the table of

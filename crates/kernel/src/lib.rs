@@ -51,6 +51,7 @@ pub mod memory;
 pub mod memory_use;
 pub mod mm;
 pub mod module;
+pub mod module_btf;
 pub mod net;
 pub mod object;
 mod orc;
