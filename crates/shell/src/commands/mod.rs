@@ -40,6 +40,7 @@ mod kmem_page;
 mod kmem_slab;
 mod kmem_tables;
 mod kmem_vmalloc;
+mod linked;
 pub(crate) mod list;
 pub(crate) mod locks;
 pub(crate) mod log;

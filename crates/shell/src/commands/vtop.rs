@@ -165,10 +165,11 @@ fn user(
             entries: Vec::new(),
             broken: None,
         };
-        return Ok(match out.is_json() {
-            true => out.row(&Row { way: &way, pid: task.map(|t| t.pid), vma: None, swap: None })?,
-            false => render_head(out, &way, 10, "(not accessible)")?,
-        });
+        if out.is_json() {
+            let pid = task.map(|task| task.pid);
+            return Ok(out.row(&Row { way: &way, pid, vma: None, swap: None })?);
+        }
+        return Ok(render_head(out, &way, 10, "(not accessible)")?);
     };
     let way = kernel.user_translation(task.mm, addr).map_err(failed(COMMAND.name))?;
     let entry = way.entries.last().map(|last| pte::Entry::read(kernel, last.value));
