@@ -84,7 +84,13 @@ impl Kernel {
         let start = self.stack_start(task).and_then(|(usual, range)| {
             let (ip, sp) = match (ip, sp) {
                 (None, Some(sp)) => {
-                    let at = (sp..range.end).step_by(8);
+                    if !range.contains(&sp) {
+                        return Err(Error::Unavailable(format!(
+                            "{sp:#x} is not on the task's stack ({:#x} to {:#x})",
+                            range.start, range.end
+                        )));
+                    }
+                    let at = (sp & !7..range.end).step_by(8);
                     let mut words = at.filter_map(|at| Some((self.read_u64(at).ok()?, at)));
                     let found = words.find(|(ip, _)| self.is_text(*ip)).ok_or_else(|| {
                         Error::Unavailable(format!("no address of code is on the stack at {sp:#x}"))

@@ -95,7 +95,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         let old = &mut session.settings_mut().old_backtrace;
         *old = !*old;
         let which = if *old { "old" } else { "new" };
-        writeln!(out, "bt: use {which} bt method by default")?;
+        out.note(format_args!("use {which} bt method by default"))?;
         return Ok(());
     }
     let session = &*session;
