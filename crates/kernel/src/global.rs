@@ -1,6 +1,6 @@
 //! Types of well-known global variables.
 //!
-//! BTF describes per-CPU variables only (pahole writes others since v1.28 where it is told to, and
+//! BTF describes per-CPU variables at most (pahole writes others since v1.28 where it is told to, and
 //! no distribution does so). Each group names the sources that declare its variables; a type is
 //! that of every kernel that has the variable, so that no version matters.
 
@@ -273,6 +273,29 @@ const GLOBALS: &[Group] = &[
             ("ptype_base", "struct list_head [16]"),
             ("ptype_all", "struct list_head"),
             ("rtnl_mutex", "struct mutex"),
+        ],
+    ),
+    (
+        "per-CPU: BTF that an old pahole wrote, as 5.10's, has no variables at all",
+        &[
+            ("runqueues", "struct rq"),
+            ("hrtimer_bases", "struct hrtimer_cpu_base"),
+            ("cpu_info", "struct cpuinfo_x86"),
+            ("irq_stat", "irq_cpustat_t"),
+            ("kernel_cpustat", "struct kernel_cpustat"),
+            ("kstat", "struct kernel_stat"),
+            ("vm_event_states", "struct vm_event_state"),
+            ("tick_cpu_sched", "struct tick_sched"),
+            ("tick_cpu_device", "struct tick_device"),
+            ("current_task", "struct task_struct *"),
+            ("cpu_number", "int"),
+            ("cpu_tss_rw", "struct tss_struct"),
+            ("cpu_tlbstate", "struct tlb_state"),
+            ("process_counts", "unsigned long"),
+            ("rcu_data", "struct rcu_data"),
+            ("softnet_data", "struct softnet_data"),
+            ("ksoftirqd", "struct task_struct *"),
+            ("this_cpu_off", "unsigned long"),
         ],
     ),
 ];
