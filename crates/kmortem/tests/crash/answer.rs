@@ -4,6 +4,10 @@
 //!   not count;
 //! - in `bt`, frames have no numbers: one frame more moves all others.
 //!   kmortem's must count up from 0, which is checked here;
+//! - values that `p` and `gdb` show have no numbers (`$7`): crash counts on, a
+//!   new kmortem begins;
+//! - errors are lines of the answer: crash writes them there, kmortem to
+//!   standard error, with an exit code;
 //! - in `bt`, a block of registers is one line, so that no line of one block is
 //!   taken for that of another.
 
@@ -109,9 +113,10 @@ pub(crate) fn of_kmortem(dump: &LabDump, command: &str) -> Vec<String> {
     {
         lines.push(why);
     }
-    lines.extend(done.stderr.lines().map(|line| format!("stderr: {line}")));
-    if done.code != 0 {
-        lines.push(format!("exit code {}", done.code));
+    let silent = done.stderr.is_empty();
+    lines.extend(done.stderr.lines().map(|line| line.trim_end().to_owned()));
+    if done.code != 0 && silent {
+        lines.push(format!("exit code {} without a word", done.code));
     }
     lines
 }
@@ -124,7 +129,7 @@ fn comparable(command: &str, text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.trim_end().lines().map(str::trim_end) {
         if !is_bt(command) {
-            lines.push(line.to_owned());
+            lines.push(unnumbered(line));
             continue;
         }
         let line = frame_number(line).map_or(line, |(_, rest)| rest);
@@ -139,6 +144,17 @@ fn comparable(command: &str, text: &str) -> Vec<String> {
         }
     }
     lines
+}
+
+/// `$7 = 1` and `jiffies = $7 = 1`, without the number.
+fn unnumbered(line: &str) -> String {
+    let numbered = line.split_once('$').and_then(|(before, rest)| {
+        let (number, value) = rest.split_once(" = ")?;
+        let starts = before.is_empty() || before.ends_with(" = ");
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        (starts && digits).then(|| format!("{before}$ = {value}"))
+    });
+    numbered.unwrap_or_else(|| line.to_owned())
 }
 
 /// `   RIP: ffff...  RSP: ...`

@@ -3,6 +3,7 @@
 //! of it (docs/crash-differences.md). A line that no row explains is wrong.
 
 mod bt;
+mod errors;
 mod fs;
 mod kmem;
 mod ps;
@@ -30,7 +31,9 @@ impl Accepted {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
-    [bt::ROWS, fs::ROWS, kmem::ROWS, ps::ROWS, sys::ROWS, time::ROWS].into_iter().flatten()
+    [bt::ROWS, errors::ROWS, fs::ROWS, kmem::ROWS, ps::ROWS, sys::ROWS, time::ROWS]
+        .into_iter()
+        .flatten()
 }
 
 /// Whether `text` is `pattern`, in which `*` stands for any text.
