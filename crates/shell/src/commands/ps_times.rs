@@ -24,14 +24,28 @@ struct LastRun<'a> {
 /// time that has passed, in place of the time stamp.
 pub(super) fn last_run(
     kernel: &Kernel,
+    chosen: Vec<&Task>,
+    since: bool,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let width = stamp_width(&chosen);
+    render_last_run(kernel, chosen, since, width, out)
+}
+
+/// Digits of the largest time stamp.
+fn stamp_width(tasks: &[&Task]) -> usize {
+    tasks.iter().filter_map(|t| t.last_arrival_ns).max().unwrap_or(0).to_string().len()
+}
+
+fn render_last_run(
+    kernel: &Kernel,
     mut chosen: Vec<&Task>,
     since: bool,
+    width: usize,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     chosen.sort_by_key(|t| std::cmp::Reverse(t.last_arrival_ns));
     let clocks = clocks(kernel, &chosen);
-    let width = chosen.iter().filter_map(|t| t.last_arrival_ns).max().unwrap_or(0);
-    let width = width.to_string().len();
     for task in chosen {
         let clock = clocks.get(&task.cpu).copied();
         let since_ns = clock.zip(task.last_arrival_ns).map(|(now, then)| now.saturating_sub(then));
@@ -58,12 +72,13 @@ pub(super) fn by_cpu(
     since: bool,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
+    let width = stamp_width(chosen);
     for (i, cpu) in cpus.iter().enumerate() {
         if !out.is_json() {
             writeln!(out, "{}CPU: {cpu}", if i > 0 { "\n" } else { "" })?;
         }
         let there = chosen.iter().copied().filter(|task| task.cpu == *cpu);
-        last_run(kernel, there.collect(), since, out)?;
+        render_last_run(kernel, there.collect(), since, width, out)?;
     }
     Ok(())
 }
