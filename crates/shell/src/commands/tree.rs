@@ -1,5 +1,248 @@
-//! `tree`.
+//! `tree`: structures in a red-black tree, an xarray, a radix tree or a maple tree.
 
-use crate::registry::Command;
+use std::io::Write;
 
-pub(crate) const COMMAND: Command = Command::later("tree");
+use kmortem_kernel::stack::hex;
+use kmortem_kernel::{Error, Kernel};
+use rustc_hash::FxHashSet;
+use serde::Serialize;
+
+use super::failed;
+use super::linked::{self, Members};
+use crate::address::{self, with_expressions};
+use crate::args::{Args, Opt};
+use crate::error::CommandError;
+use crate::output::Output;
+use crate::registry::{Command, Rows};
+use crate::session::Session;
+use crate::value::{Shown, Style};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "tree",
+    summary: "walks a red-black tree, an xarray, a radix tree or a maple tree",
+    arguments: "START",
+    options: &[
+        Opt::value('t', "TYPE", "rbtree (if nothing is said), xarray, radix or maple"),
+        Opt::value('r', "OFFSET", "of the tree's root in START: STRUCT.MEMBER, or bytes"),
+        Opt::value('o', "OFFSET", "of the rb_node in the structures"),
+        Opt::value('s', "STRUCT[.MEMBER,...]", "shows each as this structure, or its members"),
+        Opt::value('S', "STRUCT[.MEMBER,...]", "the same"),
+        Opt::flag('l', "a red-black tree in the order of its keys"),
+        Opt::flag('p', "with its place in the tree (not of maple trees)"),
+        Opt::flag('x', "numbers in hexadecimal"),
+        Opt::flag('d', "numbers in decimal"),
+        Opt::flag('N', "START is a node of a red-black tree"),
+        Opt::later('v'),
+    ],
+    details: "\
+START is the root of the tree, or with -r a structure that has it. Of xarrays, radix
+and maple trees only what is stored is shown, no empty slots.",
+    examples: &[("-t rbtree -o vmap_area.rb_node free_vmap_area_root", "free vmalloc memory")],
+    takes_all: false,
+    rows: &[Rows {
+        options: "",
+        row: "an entry",
+        members: "`address` `index` (not of red-black trees) `position` (-p) `shown` (-s, -S)",
+    }],
+    each: None,
+    run,
+};
+
+/// No tree of a real machine has more nodes.
+const MOST_NODES: usize = 1 << 24;
+
+/// A row of JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(serialize_with = "hex")]
+    address: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    shown: &'a [Shown],
+}
+
+/// An entry: its address, its index, and its place below the root.
+struct Entry {
+    address: u64,
+    index: Option<u64>,
+    position: Option<String>,
+}
+
+type Sink<'s> = &'s mut dyn FnMut(Entry) -> Result<(), CommandError>;
+
+fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let session = &*session;
+    let kernel = session.kernel();
+    let command = COMMAND.name;
+    let usage = |what: String| CommandError::Usage { command, what };
+    let words = with_expressions(&args.words);
+    let [start] = words.as_slice() else {
+        return Err(usage("say where the tree starts, and no more".to_owned()));
+    };
+    let offset = |letter| match args.value(letter) {
+        Some(word) => linked::offset(command, kernel, word),
+        None => Ok(0),
+    };
+    let root = address::address(command, kernel, start)?.wrapping_add(offset('r')?);
+    let members = Members::of(command, kernel, args)?;
+    let style = Style::of(session.settings(), args);
+    let mut some = false;
+    let mut show = |entry: Entry| -> Result<(), CommandError> {
+        some = true;
+        let shown = members.shown(kernel, entry.address)?;
+        let position = entry.position.filter(|_| args.has('p'));
+        if out.is_json() {
+            let (address, index) = (entry.address, entry.index);
+            return Ok(out.row(&Row { address, index, position, shown: &shown })?);
+        }
+        writeln!(out, "{:x}", entry.address)?;
+        if let Some(position) = position {
+            let index = entry.index.map_or(String::new(), |index| format!("index: {index}  "));
+            writeln!(out, "  {index}position: {position}")?;
+        }
+        Ok(linked::render(out, &shown, style)?)
+    };
+    let kind = args.value('t').unwrap_or("rbtree");
+    let only_roots = || usage("-N is there for red-black trees only".to_owned());
+    let broken = match kind {
+        "rb" | "rbtree" => {
+            let node = match args.has('N') {
+                true => root,
+                false => kernel.read_u64(root).map_err(failed(command))?,
+            };
+            red_black(kernel, node, offset('o')?, args.has('l'), &mut show)?
+        }
+        _ if args.has('N') => return Err(only_roots()),
+        "ra" | "radix" | "x" | "xarray" => xarray(kernel, root, &mut show)?,
+        "m" | "maple" if args.has('p') => {
+            return Err(CommandError::NotYet(format!("{command} -t maple -p")));
+        }
+        "m" | "maple" => {
+            let mut broken = None;
+            for entry in kernel.maple_tree(root).map_err(failed(command))? {
+                match entry {
+                    Ok(entry) => show(Entry {
+                        address: entry.entry,
+                        index: Some(entry.first),
+                        position: None,
+                    })?,
+                    Err(error) => broken = Some(error),
+                }
+            }
+            broken
+        }
+        other => return Err(usage(format!("{other} is no kind of tree"))),
+    };
+    match broken {
+        Some(error) if some => Ok(out.note(format_args!("entries may be missing: {error}"))?),
+        Some(error) => Err(failed(command)(error)),
+        None => Ok(()),
+    }
+}
+
+/// Root first, then what is left of it, then what is right of it; or in order.
+fn red_black(
+    kernel: &Kernel,
+    root: u64,
+    offset: u64,
+    in_order: bool,
+    show: Sink<'_>,
+) -> Result<Option<Error>, CommandError> {
+    use kmortem_kernel::rbtree::RbNodeLayout;
+    let layout = kernel.layout::<RbNodeLayout>().map_err(failed(COMMAND.name))?;
+    let mut seen = FxHashSet::default();
+    let mut broken = None;
+    // (node, its place, whether its left side is done)
+    let mut stack = vec![(root, "root".to_owned(), false)];
+    while let Some((node, position, expanded)) = stack.pop() {
+        let entry = |position: &str| Entry {
+            address: node.wrapping_sub(offset),
+            index: None,
+            position: Some(position.to_owned()),
+        };
+        if expanded {
+            show(entry(&position))?;
+            continue;
+        }
+        if node == 0 {
+            continue;
+        }
+        if !seen.insert(node) || seen.len() > MOST_NODES {
+            broken = Some(Error::Loop { what: "the tree".to_owned(), addr: node });
+            break;
+        }
+        let links = layout
+            .left
+            .read(kernel, node)
+            .and_then(|left| Ok((left, layout.right.read(kernel, node)?)));
+        let (left, right) = match links {
+            Ok(links) => links,
+            Err(error) => {
+                broken = Some(error);
+                continue;
+            }
+        };
+        let children = |side| format!("{position}/{side}");
+        stack.push((right, children("r"), false));
+        if in_order {
+            let left_place = children("l");
+            stack.push((node, position, true));
+            stack.push((left, left_place, false));
+        } else {
+            stack.push((left, children("l"), false));
+            show(entry(&position))?;
+        }
+    }
+    Ok(broken)
+}
+
+/// What is stored in the xarray (or radix tree) at `root`.
+fn xarray(kernel: &Kernel, root: u64, show: Sink<'_>) -> Result<Option<Error>, CommandError> {
+    use kmortem_kernel::xarray::{XaNodeLayout, XarrayLayout};
+    let find = || -> Result<_, Error> {
+        let head = kernel.layout::<XarrayLayout>()?.head.read(kernel, root)?;
+        // A node is marked by bit 1 (`xa_is_node`, include/linux/xarray.h).
+        let top = match head & 3 == 2 && head > 4096 {
+            true => Some(kernel.layout::<XaNodeLayout>()?.shift.read(kernel, head - 2)?),
+            false => None,
+        };
+        Ok((top, kernel.xarray(root)?))
+    };
+    let (top, entries) = find().map_err(failed(COMMAND.name))?;
+    let mut broken = None;
+    for entry in entries {
+        match entry {
+            Ok((index, address)) => {
+                let position = Some(place(index, top));
+                show(Entry { address, index: Some(index), position })?;
+            }
+            Err(error) => {
+                broken = Some(error);
+                break;
+            }
+        }
+    }
+    Ok(broken)
+}
+
+/// The slots that lead to `index`, 64 to a node (`XA_CHUNK_SHIFT` is 6).
+fn place(index: u64, top: Option<u8>) -> String {
+    let Some(top) = top else { return "root".to_owned() };
+    let slots = (0..=top.min(60)).step_by(6).rev().map(|shift| format!("/{}", index >> shift & 63));
+    format!("root{}", slots.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn places_name_the_slots_from_the_root() {
+        assert_eq!(place(90, Some(6)), "root/1/26");
+        assert_eq!(place(5, Some(0)), "root/5");
+        assert_eq!(place(0, None), "root");
+    }
+}
