@@ -1,5 +1,8 @@
 //! crash's commands on the bundled dump: all answer, in text and in JSON.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Done, kmortem, kmortem_in};

@@ -127,7 +127,7 @@ fn answer(start: usize, words: BTreeSet<String>) -> Completion {
 
 /// Commands that begin with `prefix`, and how much of it stays.
 fn commands(aliases: &[(String, String)], prefix: &str) -> (usize, BTreeSet<String>) {
-    let names = COMMANDS.iter().filter(|c| c.is_here()).map(|c| c.name);
+    let names = COMMANDS.iter().map(|c| c.name);
     let names = names.chain(aliases.iter().map(|(name, _)| name.as_str()));
     (0, names.filter(|n| n.starts_with(prefix)).map(str::to_owned).collect())
 }

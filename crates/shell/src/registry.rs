@@ -50,29 +50,6 @@ pub struct Rows {
     pub members: &'static str,
 }
 
-impl Command {
-    /// A command of crash that is not there yet.
-    pub(crate) const fn later(name: &'static str) -> Command {
-        Command {
-            name,
-            summary: "",
-            arguments: "",
-            options: &[],
-            details: "",
-            examples: &[],
-            takes_all: true,
-            rows: &[],
-            each: None,
-            run: |_, _, out| Err(CommandError::NotYet(out.command().to_owned())),
-        }
-    }
-
-    /// Whether it answers anything.
-    pub fn is_here(&self) -> bool {
-        !self.summary.is_empty()
-    }
-}
-
 /// All commands, by name.
 pub const COMMANDS: &[&Command] = &[
     &commands::star::COMMAND,
@@ -150,7 +127,7 @@ pub fn find(name: &str) -> Result<&'static Command, CommandError> {
 /// apart, or one the start of the other.
 fn nearest(name: &str) -> Option<String> {
     let wanted = name.to_lowercase();
-    let names = COMMANDS.iter().filter(|c| c.is_here()).map(|c| c.name);
+    let names = COMMANDS.iter().map(|c| c.name);
     let alike = |candidate: &&str| {
         let starts =
             wanted.len() >= 2 && (candidate.starts_with(&wanted) || wanted.starts_with(*candidate));

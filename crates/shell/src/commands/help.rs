@@ -118,7 +118,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     }
     if args.words.is_empty() {
         if out.is_json() {
-            let here = COMMANDS.iter().filter(|c| c.is_here());
+            let here = COMMANDS.iter();
             here.map(|command| row(command)).try_for_each(|row| out.row(&row))?;
             return Ok(());
         }
@@ -151,7 +151,7 @@ fn explain(aliases: &Aliases, word: &str, out: &mut Output<'_>) -> Result<(), Co
         false => render_command(out, command),
     };
     if word == "all" {
-        for (i, command) in COMMANDS.iter().filter(|c| c.is_here()).enumerate() {
+        for (i, command) in COMMANDS.iter().enumerate() {
             if i > 0 && !out.is_json() {
                 writeln!(out)?;
             }
@@ -229,7 +229,7 @@ fn show_dump(session: &Session, out: &mut Output<'_>) -> Result<(), CommandError
 
 fn render_list(out: &mut dyn Write, commands: &[&Command]) -> io::Result<()> {
     for (group, names) in GROUPS {
-        let here = |c: &&&Command| c.is_here() && names.contains(&c.name);
+        let here = |c: &&&Command| names.contains(&c.name);
         let mut shown = commands.iter().filter(here).peekable();
         if shown.peek().is_some() {
             writeln!(out, "{group}:")?;
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help() {
-        for command in COMMANDS.iter().filter(|c| c.is_here()) {
+        for command in COMMANDS.iter() {
             let mut text = Vec::new();
             render_command(&mut text, command).unwrap();
             // What is refused has no examples that work.
