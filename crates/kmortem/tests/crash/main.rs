@@ -8,6 +8,9 @@
 //! equal, and what is accepted where. `KMORTEM_CASES='kmem -s*'` asks only
 //! what fits, and `KMORTEM_DUMPS=k61-live` only that dump.
 
+// A helper of tests: its panic is the failure.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

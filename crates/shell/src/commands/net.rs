@@ -51,12 +51,12 @@ and their limit.",
         Rows {
             options: "",
             row: "an interface, of any namespace",
-            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped` `gaps`",
+            members: "`addr` `namespace` `name` `index` `flags` `carrier` `operational` `mtu` `mac` `addresses` `driver` `qdisc` `tx_queues` `dropped` `namespace_inode` `operations` `virtqueues` `gaps`",
         },
         Rows {
             options: "-s, -S",
             row: "a task",
-            members: "as `set`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
+            members: "as `set`, `unreadable`, and `sockets`: `list` (`fd` `socket` `sock` `family` `kind` `protocol` `state` `local` `remote` `receive_bytes` `send_bytes` ...)",
         },
         Rows {
             options: "-l",
