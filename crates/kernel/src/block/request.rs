@@ -13,7 +13,7 @@
 use rustc_hash::FxHashSet;
 use serde::Serialize;
 
-use super::InFlight;
+use super::{GendiskLayout, InFlight};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::{CString, Embedded, Member};
@@ -275,9 +275,37 @@ impl Kernel {
     /// Bits of a `struct sbitmap_queue` that is embedded in the tags, or that
     /// they point to (v5.10 to v5.15).
     fn tag_bitmap(&self, member: &Member<Embedded>, tags: u64) -> Result<Vec<u32>> {
-        let at = member.address(tags)?;
-        let at = if member.place()?.size == 8 { self.read_u64(at)? } else { at };
+        let at = self.tag_bitmap_address(member, tags)?;
         self.sbitmap(self.layout::<SbitmapQueueLayout>()?.bitmap.address(at)?)
+    }
+
+    fn tag_bitmap_address(&self, member: &Member<Embedded>, tags: u64) -> Result<u64> {
+        let at = member.address(tags)?;
+        if member.place()?.size == 8 { self.read_u64(at) } else { Ok(at) }
+    }
+
+    /// The `struct sbitmap_queue` of each hardware queue of a disk, in which
+    /// its driver's tags are given out. None if blk-mq does not drive it.
+    pub fn disk_tag_bitmaps(&self, disk: u64) -> Result<Vec<u64>> {
+        let queue = self.layout::<GendiskLayout>()?.queue.read(self, disk)?;
+        if !self.is_multi_queue(queue)? {
+            return Ok(Vec::new());
+        }
+        let tags_of = &self.layout::<HwCtxLayout>()?.tags;
+        let bitmap = &self.layout::<TagsLayout>()?.bitmap;
+        let mut found: Vec<u64> = Vec::new();
+        for hctx in self.hw_queues(queue)? {
+            let tags = match tags_of.read(self, hctx)? {
+                0 => continue,
+                tags => tags,
+            };
+            let at = self.tag_bitmap_address(&bitmap, tags)?;
+            // Queues may share their tags (BLK_MQ_F_TAG_HCTX_SHARED).
+            if !found.contains(&at) {
+                found.push(at);
+            }
+        }
+        Ok(found)
     }
 
     /// The request at `addr`, if it is in use by `queue`.

@@ -201,10 +201,11 @@ pub(super) fn show(
 /// Rows that are worked out at a time.
 const BATCH: usize = 1024;
 
-/// The machine's memory, as `sys` shows it.
+/// What %MEM is a part of: as in crash(8) the pages that the nodes span, which
+/// is the machine's memory and a few holes.
 fn total_pages(kernel: &Kernel) -> Option<u64> {
     let nodes = kernel.nodes().ok()?;
-    Some(nodes.iter().map(|node| node.present).sum()).filter(|pages| *pages > 0)
+    Some(nodes.iter().map(|node| node.spanned).sum()).filter(|pages| *pages > 0)
 }
 
 fn row<'t>(kernel: &Kernel, task: &'t Task, total: Option<u64>, with_stack: bool) -> Row<'t> {

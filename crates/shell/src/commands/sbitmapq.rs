@@ -19,7 +19,7 @@ use crate::value::{Shown, Style, members_exist};
 pub(crate) const COMMAND: Command = Command {
     name: "sbitmapq",
     summary: "shows a scalable bitmap (`struct sbitmap_queue`), and what its bits stand for",
-    arguments: "ADDRESS",
+    arguments: "ADDRESS|DISK",
     options: &[
         Opt::value('s', "STRUCT[.MEMBER,...]", "what the array of -a is made of"),
         Opt::value('a', "ADDRESS", "the array that the bits count in"),
@@ -29,9 +29,9 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('d', "numbers in decimal"),
     ],
     details: "\
-Block devices give out their tags by such bitmaps: see the `tags` of a
-`struct blk_mq_hw_ctx`. `blk` shows the requests themselves.",
-    examples: &[],
+Block devices give out their tags by such bitmaps. The name of a disk shows
+those of its hardware queues. `blk` shows the requests themselves.",
+    examples: &[("vda", "tags that the driver of a disk has given out")],
     takes_all: false,
     rows: &[
         Rows {
@@ -63,8 +63,11 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let session = &*session;
     let kernel = session.kernel();
     let usage = |what: &str| CommandError::Usage { command: COMMAND.name, what: what.to_owned() };
-    let [word] = args.words.as_slice() else { return Err(usage("one address is needed")) };
-    let bitmap = address::address(COMMAND.name, kernel, word)?;
+    let [word] = args.words.as_slice() else { return Err(usage("one address or disk is needed")) };
+    let bitmaps = match address::address(COMMAND.name, kernel, word) {
+        Ok(bitmap) => vec![bitmap],
+        Err(why) => of_disk(kernel, word)?.ok_or(why)?,
+    };
     let array = match (args.value('s'), args.value('a')) {
         (None, None) if args.has('p') => return Err(usage("-p goes with -a")),
         (None, None) => None,
@@ -72,12 +75,34 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         (Some(_), None) => return Err(usage("-s needs -a")),
         (None, Some(_)) => return Err(usage("-a goes with -s")),
     };
-    let queue = kernel.sbitmap_queue(bitmap).map_err(failed(COMMAND.name))?;
-    match array {
-        Some((what, at)) => structures(session, args, &queue, what, at, out),
-        None if out.is_json() => Ok(out.row(&queue)?),
-        None => Ok(render(out, &queue)?),
+    for (i, bitmap) in bitmaps.into_iter().enumerate() {
+        let queue = kernel.sbitmap_queue(bitmap).map_err(failed(COMMAND.name))?;
+        match array {
+            Some((what, at)) => structures(session, args, &queue, what, at, out)?,
+            None if out.is_json() => out.row(&queue)?,
+            None => {
+                if i > 0 {
+                    writeln!(out)?;
+                }
+                render(out, &queue)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// The bitmaps of the disk's hardware queues; `None` if no disk has that name.
+fn of_disk(kernel: &Kernel, name: &str) -> Result<Option<Vec<u64>>, CommandError> {
+    let disks = kernel.disks().map_err(failed(COMMAND.name))?;
+    let Some(disk) = disks.list.iter().find(|disk| disk.name.as_deref() == Some(name)) else {
+        return Ok(None);
+    };
+    let bitmaps = kernel.disk_tag_bitmaps(disk.addr).map_err(failed(COMMAND.name))?;
+    if bitmaps.is_empty() {
+        let what = format!("{name} has no tags: its driver takes requests one by one");
+        return Err(CommandError::Failed { command: COMMAND.name, what });
+    }
+    Ok(Some(bitmaps))
 }
 
 /// The structures whose bits are set.

@@ -39,6 +39,16 @@ pub(super) const ROWS: &[Accepted] = &[
         explain: interrupted_twice,
         documented: "a function that an NMI or exception interrupted stands twice",
     },
+    Accepted {
+        commands: &["bt -r*", "bt -F*"],
+        explain: |hunk| hunk.take_pairs(same_line_other_name),
+        documented: "of names that share an address, another one now and then",
+    },
+    Accepted {
+        commands: &["bt -n idle*"],
+        explain: idle_tasks,
+        documented: "`bt -n idle` on a dump of QEMU: idle tasks are shown",
+    },
 ];
 
 /// `[sp] function at pc [module]`
@@ -71,7 +81,11 @@ fn registers(hunk: &mut Hunk) {
     let first = hunk.before.starts_with("PID: ");
     hunk.kmortem.retain(|ours| {
         let Some((function, rip)) = exception(ours) else { return !first || frame(ours).is_none() };
-        crash.retain(|line| frame(line).is_none_or(|f| f.function != function && f.pc != rip));
+        crash.retain(|line| {
+            // `bt -s`: with the offset.
+            let name = |f: &Frame<'_>| f.function.split('+').next() == Some(function);
+            frame(line).is_none_or(|f| !name(&f) && f.pc != rip)
+        });
         false
     });
 }
@@ -119,6 +133,29 @@ fn interrupted_twice(hunk: &mut Hunk) {
         && let Some(frame) = frame(line)
         && (mark || rip == Some(frame.pc))
     {
+        hunk.crash.clear();
+    }
+}
+
+/// Words on a stack alike, but for one name of data.
+fn same_line_other_name(crash: &str, kmortem: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (theirs, ours) = (words(crash), words(kmortem));
+    let name = |word: &str| {
+        !word.starts_with(|c: char| c.is_ascii_digit() || c == '[')
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+            && hex(word).is_none()
+    };
+    let mut differing = theirs.iter().zip(&ours).filter(|(a, b)| a != b);
+    let one = differing.next().is_some_and(|(a, b)| name(a) && name(b));
+    theirs.len() == ours.len() && one && differing.next().is_none()
+}
+
+/// Whole idle tasks that only crash shows.
+fn idle_tasks(hunk: &mut Hunk) {
+    let mut tasks = hunk.crash.iter().filter(|line| line.starts_with("PID: ")).peekable();
+    let idle = |line: &String| line.starts_with("PID: 0 ") && line.contains("\"swapper/");
+    if hunk.kmortem.is_empty() && tasks.peek().is_some() && tasks.all(idle) {
         hunk.crash.clear();
     }
 }

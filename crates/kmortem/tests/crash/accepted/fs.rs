@@ -24,9 +24,14 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "`net -s`: one or two blanks behind IPv6 addresses",
     },
     Accepted {
-        commands: &["dev -d"],
+        commands: &["dev -d", "dev -D"],
         explain: |hunk| hunk.take_pairs(read_and_write),
         documented: "`dev -d`: ASYNC and SYNC on 5.10",
+    },
+    Accepted {
+        commands: &["dev -p"],
+        explain: |hunk| hunk.take_pairs(conventional),
+        documented: "`dev -p`: conventional devices have TYPE ENDPOINT",
     },
 ];
 
@@ -58,4 +63,11 @@ fn blanks_behind_ipv6(crash: &str, kmortem: &str) -> bool {
 
 fn read_and_write(crash: &str, kmortem: &str) -> bool {
     crash.starts_with("MAJOR ") && crash.replace("ASYNC  SYNC", " READ WRITE") == kmortem
+}
+
+/// `ff2e... 0000:00:00.0  0600  8086:1237  ENDPOINT`
+fn conventional(crash: &str, kmortem: &str) -> bool {
+    crash.strip_suffix("ENDPOINT").is_some_and(|line| {
+        kmortem.strip_suffix("PCI").is_some_and(|ours| ours.trim_end() == line.trim_end())
+    })
 }

@@ -9,6 +9,7 @@ mod kmem;
 mod ps;
 mod sys;
 mod time;
+mod timer;
 
 use crate::diff::Hunk;
 
@@ -31,7 +32,7 @@ impl Accepted {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
-    [bt::ROWS, errors::ROWS, fs::ROWS, kmem::ROWS, ps::ROWS, sys::ROWS, time::ROWS]
+    [bt::ROWS, errors::ROWS, fs::ROWS, kmem::ROWS, ps::ROWS, sys::ROWS, time::ROWS, timer::ROWS]
         .into_iter()
         .flatten()
 }

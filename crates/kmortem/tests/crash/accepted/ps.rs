@@ -2,18 +2,11 @@
 
 use super::{Accepted, words_differ};
 
-pub(super) const ROWS: &[Accepted] = &[
-    Accepted {
-        commands: &["ps*"],
-        explain: |hunk| hunk.take_pairs(memory_without_holes),
-        documented: "%MEM of the pages that nodes span, holes too",
-    },
-    Accepted {
-        commands: &["ps*"],
-        explain: |hunk| hunk.take_pairs(less_memory),
-        documented: "RSS leaves out what the process counts below zero",
-    },
-];
+pub(super) const ROWS: &[Accepted] = &[Accepted {
+    commands: &["ps*", "foreach*ps*"],
+    explain: |hunk| hunk.take_pairs(less_memory),
+    documented: "RSS leaves out what the process counts below zero",
+}];
 
 /// Both lines of `ps` alike, but for numbers at whose column and difference
 /// (crash's less kmortem's) `differ` holds.
@@ -31,10 +24,6 @@ fn columns_differ(crash: &str, kmortem: &str, differ: impl Fn(usize, f64) -> boo
 const PERCENT: usize = 5;
 
 const RSS: usize = 7;
-
-fn memory_without_holes(crash: &str, kmortem: &str) -> bool {
-    columns_differ(crash, kmortem, |column, more| column == PERCENT && (-0.11..0.0).contains(&more))
-}
 
 fn less_memory(crash: &str, kmortem: &str) -> bool {
     let rss =

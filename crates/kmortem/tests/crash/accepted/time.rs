@@ -4,7 +4,7 @@ use super::{Accepted, words_differ};
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
-        commands: &["ps -t"],
+        commands: &["ps -t*"],
         explain: |hunk| {
             let ahead = hunk.ahead_s;
             hunk.take_pairs(|crash, kmortem| run_time(crash, kmortem, ahead));
