@@ -63,7 +63,7 @@ pub(crate) fn check(console: &str, expect: &Expect) -> Result<(), String> {
     }
 }
 
-/// The verbs after LAB-HOST, in order: what the guest asks of the host.
+/// What stands after LAB-HOST, in order: a verb and what it needs, asked of the host.
 pub(crate) fn parse_requests(console: &str) -> Vec<&str> {
     console.lines().filter_map(|line| line.trim().strip_prefix("LAB-HOST ")).collect()
 }

@@ -142,7 +142,10 @@ impl Machine<'_> {
                         return Ok(());
                     }
                     "nmi" => monitor.execute("inject-nmi", json!({}), MONITOR_LIMIT).map(|_| ())?,
-                    other => return Err(format!("the guest asks for {other:?}")),
+                    other => match other.strip_prefix("throttle ").map(str::parse) {
+                        Some(Ok(iops)) => throttle(monitor, iops)?,
+                        _ => return Err(format!("the guest asks for {other:?}")),
+                    },
                 }
             }
             if let Ok(Some(status)) = qemu.0.try_wait() {
@@ -180,6 +183,16 @@ impl Machine<'_> {
             console_tail: host::tail(&read_console(console), 25),
         }
     }
+}
+
+/// From now on the disk does `iops` requests a second; the others wait in QEMU.
+fn throttle(monitor: &mut Monitor, iops: u32) -> Result<(), String> {
+    // "virtio0": QEMU's own name for the first drive of if=virtio.
+    let arguments = json!({
+        "device": "virtio0", "iops": iops, "iops_rd": 0, "iops_wr": 0,
+        "bps": 0, "bps_rd": 0, "bps_wr": 0,
+    });
+    monitor.execute("block_set_io_throttle", arguments, MONITOR_LIMIT).map(|_| ())
 }
 
 /// A running QEMU, killed on drop.
