@@ -136,8 +136,12 @@ pub(super) fn classify(text: &str) -> Option<IncidentKind> {
             return Some(*kind);
         }
     }
-    // "INFO: task NAME:PID blocked for more than N seconds."
-    if text.starts_with("INFO: task ") && text.contains("blocked for more than") {
+    // "INFO: task NAME:PID blocked for more than N seconds.", since v7 also "blocked in I/O wait
+    // for more than".
+    let hung = |words| text.contains(words);
+    if text.starts_with("INFO: task ")
+        && (hung(" blocked for more than") || hung(" blocked in I/O wait for more than"))
+    {
         return Some(K::HungTask);
     }
     // SLUB: "BUG kmalloc-64 (Tainted: G ...): Poison overwritten".

@@ -111,6 +111,7 @@ fn many_wordings_are_known() {
         ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 1", IncidentKind::HardLockup),
         ("watchdog: CPU0: Watchdog detected hard LOCKUP on cpu 1", IncidentKind::HardLockup),
         ("INFO: task cp:12 blocked for more than 120 seconds.", IncidentKind::HungTask),
+        ("INFO: task cp:12 blocked in I/O wait for more than 120 seconds.", IncidentKind::HungTask),
         ("rcu: INFO: rcu_sched self-detected stall on CPU", IncidentKind::RcuStall),
         ("dd invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0", IncidentKind::Oom),
         ("BUG kmalloc-64 (Tainted: G    B  ): Poison overwritten", IncidentKind::SlabCorruption),

@@ -25,6 +25,8 @@ layout! {
         end: u64 = "bi_end_io",
         private: u64 = "bi_private",
         vectors: u64 = "bi_io_vec",
+        count: u16 = "bi_vcnt",
+        next: u64 = "bi_next",
     }
 }
 
@@ -34,6 +36,12 @@ layout! {
         page: u64 = "bv_page",
     }
 }
+
+/// Bios that one request is looked through for: one of 1 KiB blocks has no more at the largest
+/// usual size (`max_sectors_kb` 1280).
+const MOST_BIOS: usize = 1280;
+/// Pages that one request is looked through for: 16 MiB.
+const MOST_PAGES: u64 = 4096;
 
 /// What is behind a request.
 #[derive(Debug, Clone, Serialize)]
@@ -63,8 +71,21 @@ pub struct RequestWaiter {
     pub pid: i32,
     /// Its name.
     pub comm: String,
-    /// What of the request is on its stack ("bio", "page").
+    /// What of the request is on its stack: "completion" or "own bio" where that lies there, else
+    /// what a word there points to ("bio", "page", "private", "request").
     pub by: &'static str,
+}
+
+/// `by` where the completion that the request ends in lies on the task's stack.
+const COMPLETION: &str = "completion";
+/// `by` where the bio itself does.
+const OWN_BIO: &str = "own bio";
+
+impl RequestWaiter {
+    /// Whether it is proven: only a task that waits keeps on its stack what a request ends in.
+    pub fn is_proven(&self) -> bool {
+        [COMPLETION, OWN_BIO].contains(&self.by)
+    }
 }
 
 impl Kernel {
@@ -94,15 +115,45 @@ impl Kernel {
         Ok(origin)
     }
 
+    /// Calls `see` with address, private word and pages of each bio that was merged into a request,
+    /// from `first` on.
+    fn for_each_bio(&self, first: u64, see: &mut dyn FnMut(u64, u64, &[u64])) -> Result<()> {
+        let layout = self.layout::<BioLayout>()?;
+        let vector = self.layout::<BioVecLayout>()?;
+        let (mut bio, mut left) = (first, MOST_PAGES);
+        for _ in 0..MOST_BIOS {
+            if bio == 0 {
+                break;
+            }
+            let count = u64::from(layout.count.read(self, bio)?).min(left);
+            left -= count;
+            let vectors = layout.vectors.read(self, bio)?;
+            let at = |i: u64| vectors.wrapping_add(i.wrapping_mul(vector.size));
+            let pages: Vec<u64> =
+                (0..count).map_while(|i| vector.page.read(self, at(i)).ok()).collect();
+            see(bio, layout.private.read(self, bio)?, &pages);
+            bio = layout.next.read(self, bio)?;
+        }
+        Ok(())
+    }
+
     /// Looks at the stacks of the tasks in uninterruptible sleep.
     fn find_request_waiters(&self, requests: &[&Request], origins: &mut [Result<RequestOrigin>]) {
         let mut words: FxHashMap<u64, (usize, &'static str)> = FxHashMap::default();
+        // What may lie on a stack, by address.
+        let mut ends: Vec<(u64, usize, &'static str)> = Vec::new();
         for (i, (request, origin)) in requests.iter().zip(origins.iter()).enumerate() {
             words.insert(request.addr, (i, "request"));
             let Ok(origin) = origin else { continue };
-            let known = [(origin.bio, "bio"), (origin.private, "private"), (origin.page, "page")];
-            words.extend(known.into_iter().filter(|w| w.0 != 0).map(|(word, by)| (word, (i, by))));
+            // What cannot be read of further bios names no waiter: nothing is told wrongly.
+            let _ = self.for_each_bio(origin.bio, &mut |bio, private, pages| {
+                ends.extend([(private, i, COMPLETION), (bio, i, OWN_BIO)]);
+                let pages = pages.iter().map(|page| (*page, "page"));
+                let known = [(bio, "bio"), (private, "private")].into_iter().chain(pages);
+                words.extend(known.filter(|w| w.0 != 0).map(|(word, by)| (word, (i, by))));
+            });
         }
+        ends.sort_unstable();
         let Ok(tasks) = self.tasks() else { return };
         let asleep = |task: &&Task| task.state == TaskState::Uninterruptible;
         for task in tasks.list.iter().filter(asleep) {
@@ -119,9 +170,11 @@ impl Kernel {
                     origin.waiters.push(RequestWaiter { task, pid, comm, by });
                 }
             };
-            // A completion on this very stack is proof.
-            for (_, (i, _)) in words.iter().filter(|(word, _)| range.contains(word)) {
-                add(*i, "completion");
+            // What a request ends in, on this very stack, is proof.
+            let first = ends.partition_point(|end| end.0 < from);
+            let own: Vec<_> = ends.iter().skip(first).take_while(|e| e.0 < range.end).collect();
+            for kind in [COMPLETION, OWN_BIO] {
+                own.iter().filter(|end| end.2 == kind).for_each(|end| add(end.1, kind));
             }
             for word in stack.chunks_exact(8) {
                 let word = word.try_into().map(u64::from_le_bytes).unwrap_or(0);

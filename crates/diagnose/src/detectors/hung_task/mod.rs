@@ -11,6 +11,7 @@
 //! Reference: kernel/hung_task.c, kernel/locking/.
 
 mod deadlock;
+mod disk;
 mod picture;
 
 use kmortem_kernel::lock::{LockKind, Owner, Wait};
@@ -22,10 +23,11 @@ use crate::fault::short;
 use crate::finding::{Advice, Finding, Kind, Level, Source};
 use crate::noise;
 use crate::oops::{Incident, IncidentKind};
-use crate::storage::{Stall, stall};
+use crate::storage::stall;
 use crate::text::duration;
 
 use super::common::{add_log, blame_module, chain, look_at, module_on, stack_of, who};
+use disk::behind_disk;
 
 pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     let on_stack = case.crashed.as_ref().is_some_and(|c| {
@@ -72,10 +74,12 @@ fn victim(case: &Case<'_>, logged: &[&Incident]) -> Option<TaskStack> {
     named.or_else(|| case.sleepers().first()).cloned()
 }
 
-/// 244 out of "INFO: task crasher_waiter:244 blocked for more than 5 seconds."
-/// (a name may have colons: the last one counts).
+/// 244 out of "INFO: task crasher_waiter:244 blocked for more than 5 seconds.", since v7 also
+/// "blocked in I/O wait for more than" (a name may have colons: the last one counts).
 fn hung_pid(title: &str) -> Option<i32> {
-    let (name, _) = title.strip_prefix("INFO: task ")?.split_once(" blocked for")?;
+    let rest = title.strip_prefix("INFO: task ")?;
+    let split = |words| rest.split_once(words);
+    let (name, _) = split(" blocked for").or_else(|| split(" blocked in I/O wait for"))?;
     name.rsplit_once(':')?.1.trim().parse().ok()
 }
 
@@ -89,6 +93,9 @@ fn explain(case: &Case<'_>, victim: &TaskStack) -> Finding {
     if let Some(cycle) = cycle {
         let tasks: Vec<u64> = cycle.iter().map(|t| t.addr).collect();
         return deadlock::deadlock(case, &tasks);
+    }
+    if let Some(finding) = behind_disk(case, victim, &chain_of_waits) {
+        return finding;
     }
     // A holder that waits for an event nobody owns is where the chain ends: it
     // is what the others wait for, and its own wait says why.
@@ -166,26 +173,30 @@ fn names(wait: &Wait) -> String {
     }
 }
 
+/// "cp (12) waited 10.2 s for mutex a, whose holder mv (13) itself waits for mutex b".
+fn waited_for(case: &Case<'_>, victim: &TaskStack, waits: &[&Wait]) -> String {
+    let between = waits
+        .iter()
+        .skip(1)
+        .map(|w| format!(", whose holder {} itself waits for {}", names(w), lock_name(w)));
+    format!(
+        "{} waited {} for {}{}",
+        who(&victim.task),
+        waited(case, &victim.task),
+        waits.first().map_or_else(|| "a lock".into(), |first| lock_name(first)),
+        between.collect::<String>()
+    )
+}
+
 fn behind_lock(
     case: &Case<'_>,
     victim: &TaskStack,
     waits: &[&Wait],
     holder: Option<&TaskStack>,
 ) -> Finding {
-    let first = waits[0];
     let last = waits[waits.len() - 1];
     let event = is_event(last);
-    let between = waits
-        .iter()
-        .skip(1)
-        .map(|w| format!(", whose holder {} itself waits for {}", names(w), lock_name(w)));
-    let mut cause = format!(
-        "{} waited {} for {}{}",
-        who(&victim.task),
-        waited(case, &victim.task),
-        lock_name(first),
-        between.collect::<String>()
-    );
+    let mut cause = waited_for(case, victim, waits);
     let io = if event || holder.is_none() { stall(case) } else { None };
     let (level, reason) = match (&last.lock.owner, holder) {
         (Owner::Task(_), Some(holder)) => {
@@ -249,7 +260,7 @@ fn behind_lock(
             .push(format!("{} is running: the lock may only be busy", who(&holder.task)));
     }
     if let Some(stall) = io {
-        add_stall(&mut finding, &stall);
+        finding.proof(Source::Object, stall.sentence());
     }
     blame_module(case, &mut finding, module_on(&culprit.stack, at));
     finding.sections.push(picture::picture(case, waits, holder));
@@ -343,58 +354,22 @@ fn owner_evidence(wait: &Wait) -> String {
 }
 
 fn without_lock(case: &Case<'_>, victim: &TaskStack) -> Finding {
-    let io = stall(case).filter(|_| sleeps_for_io(&victim.stack));
-    let at = place(victim);
-    let waits = format!("{} slept {} in {at}", who(&victim.task), waited(case, &victim.task));
-    let mut finding = match &io {
-        Some(stall) => Finding::new(
-            Kind::StorageStall,
-            format!("{waits}, waiting for I/O: {}.{}", stall.sentence(), panic_sentence(case)),
-            Level::Likely,
-            "the task sleeps for I/O and the disk has old requests; that this one is among them is inferred",
-        ),
-        None => Finding::new(
-            Kind::HungTask,
-            format!("{waits}; it waits for no lock that could be found.{}", panic_sentence(case)),
-            Level::Possible,
-            "the waiter is known; what it waits for is not",
-        ),
-    };
+    let cause = format!(
+        "{} slept {} in {}; it waits for no lock that could be found.{}",
+        who(&victim.task),
+        waited(case, &victim.task),
+        place(victim),
+        panic_sentence(case)
+    );
+    let reason = "the waiter is known; what it waits for is not";
+    let mut finding = Finding::new(Kind::HungTask, cause, Level::Possible, reason);
     finding.task = Some((victim.task.pid, victim.task.comm.clone()));
     finding.functions = chain(&victim.stack, own_frame(&victim.stack));
-    if let Some(stall) = &io {
-        finding.subject = Some(format!("disk {}", stall.disk));
-        add_stall(&mut finding, stall);
-    }
     blame_module(case, &mut finding, module_on(&victim.stack, own_frame(&victim.stack)));
     finding.sections.push(stack_of(victim, "STACK OF THE WAITER"));
-    finding.next.push(match &io {
-        Some(stall) => Advice::run(
-            format!("see what keeps {} from answering (driver, host, storage network)", stall.disk),
-            &["dev -d", "log"],
-        ),
-        None => Advice::run("other tasks that wait", &["foreach UN bt"]),
-    });
+    finding.next.push(Advice::run("other tasks that wait", &["foreach UN bt"]));
     finding.next.push(look_at(victim.task.pid));
     finding
-}
-
-fn sleeps_for_io(stack: &Stack) -> bool {
-    stack.frames.iter().any(|f| {
-        let name = f.function();
-        name.starts_with("io_schedule")
-            || name.starts_with("folio_wait")
-            || name.starts_with("wait_on_page")
-            || name.starts_with("submit_bio_wait")
-            || name.starts_with("blk_")
-            || name.starts_with("__wait_on_buffer")
-            || name.starts_with("jbd2_")
-            || name.starts_with("xfs_buf")
-    })
-}
-
-fn add_stall(finding: &mut Finding, stall: &Stall) {
-    finding.proof(Source::Object, stall.sentence());
 }
 
 #[cfg(test)]

@@ -121,6 +121,7 @@ fn a_wait_without_a_lock_is_only_possible() {
 #[test]
 fn names_with_colons_keep_their_pid() {
     assert_eq!(hung_pid("INFO: task kworker/1:2:50 blocked for more than 120 seconds."), Some(50));
+    assert_eq!(hung_pid("INFO: task cp:50 blocked in I/O wait for more than 6 seconds."), Some(50));
     assert_eq!(hung_pid("INFO: task waiter blocked for"), None);
 }
 
