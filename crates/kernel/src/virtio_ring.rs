@@ -6,13 +6,14 @@
 //! ring[num] }, and the ring of what the device used { u16 flags, u16 idx, ... }.
 //! Both indices only grow, modulo 65536. `struct vring` has their addresses and
 //! number. It lies within `struct vring_virtqueue` (drivers/virtio/virtio_ring.c)
-//! behind the `struct virtqueue`; where that is in a module, the kernel's types
-//! lack it. Then `struct vring` is known by what it holds: a power of two, and
-//! three addresses of which the second is that of the first array's end.
+//! behind the `struct virtqueue`; where that is in a module, its types are the
+//! module's, which kernels before v5.11 do not keep. Then `struct vring` is known
+//! by what it holds: a power of two, and three addresses of which the second is
+//! that of the first array's end.
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Embedded;
 use crate::stack::hex;
 use crate::{Kernel, layout};
@@ -26,6 +27,10 @@ layout! {
         broken: bool = "broken",
         last_used: u16 = "last_used_idx",
         added: u32 = "num_added",
+        number: u32 = "split.vring.num" | "vring.num", // alone until v5.1
+        descriptors: u64 = "split.vring.desc" | "vring.desc",
+        available: u64 = "split.vring.avail" | "vring.avail",
+        used: u64 = "split.vring.used" | "vring.used",
     }
 }
 
@@ -51,6 +56,8 @@ pub struct Vring {
     /// What the driver has taken back, counted modulo 65536; `None`: this
     /// kernel's types don't tell where that is.
     pub taken_back: Option<u16>,
+    /// What the device has used and the driver has not taken back; `None`: as above.
+    pub not_taken: Option<u16>,
     /// What the driver added and has not told the device; `None`: as above.
     pub not_told: Option<u32>,
     /// The driver has given the queue up; `None`: as above.
@@ -61,30 +68,41 @@ impl Kernel {
     /// The ring of the `struct virtqueue` at `queue`; `None`: it is a packed one,
     /// or none can be found.
     pub fn vring(&self, queue: u64) -> Result<Option<Vring>> {
-        let behind = self.ty("virtqueue")?.size().unwrap_or(0).next_multiple_of(8);
-        let memory = self.read_bytes(queue.wrapping_add(behind), SEARCHED)?;
-        let words: Vec<u64> = memory
-            .chunks_exact(8)
-            .map(|word| word.try_into().map(u64::from_le_bytes).unwrap_or(0))
-            .collect();
-        let Some((size, [descriptors, available, used])) = words.windows(4).find_map(split_ring)
-        else {
-            return Ok(None);
-        };
-        let index = |ring: u64| Ok((self.read_u32(ring)? >> 16) as u16);
-        let (available, used) = (index(available)?, index(used)?);
         let typed = self.layout::<VringVirtqueueLayout>().ok();
         let typed = typed.as_ref();
+        if self.has_packed_ring(queue) == Some(true) {
+            return Ok(None);
+        }
+        let found = match typed.filter(|layout| layout.number.exists()) {
+            Some(layout) => Some(layout.read(self, queue)?),
+            None => self.find_split_ring(queue)?,
+        };
+        let Some((size, [descriptors, available, used])) = found else { return Ok(None) };
+        let index = |ring: u64| Ok((self.read_u32(ring)? >> 16) as u16);
+        let (available, used) = (index(available)?, index(used)?);
+        let taken_back = typed.and_then(|l| l.last_used.read(self, queue).ok());
         Ok(Some(Vring {
             descriptors,
             size,
             available,
             used,
             outstanding: available.wrapping_sub(used),
-            taken_back: typed.and_then(|l| l.last_used.read(self, queue).ok()),
+            taken_back,
+            not_taken: taken_back.map(|taken| used.wrapping_sub(taken)),
             not_told: typed.and_then(|l| l.added.read(self, queue).ok()),
             broken: typed.and_then(|l| l.broken.read(self, queue).ok()),
         }))
+    }
+
+    /// The `struct vring` behind the `struct virtqueue` at `queue`, without its type.
+    fn find_split_ring(&self, queue: u64) -> Result<Option<(u32, [u64; 3])>> {
+        let behind = self.ty("virtqueue")?.size().unwrap_or(0).next_multiple_of(8);
+        let memory = self.read_bytes(queue.wrapping_add(behind), SEARCHED)?;
+        let words: Vec<u64> = memory
+            .chunks_exact(8)
+            .map(|word| word.try_into().map(u64::from_le_bytes).unwrap_or(0))
+            .collect();
+        Ok(words.windows(4).find_map(split_ring))
     }
 
     /// Whether the queue has a packed ring; `None`: the kernel's types don't tell.
@@ -96,6 +114,19 @@ impl Kernel {
         let kinds = self.ty("enum vq_layout").ok()?;
         let kind = i64::from(layout.layout.read(self, queue).ok()?);
         kinds.enumerators().find(|e| e.value == kind).map(|e| e.name.contains("PACKED"))
+    }
+}
+
+impl VringVirtqueueLayout {
+    /// Number of descriptors, and the addresses of the three arrays.
+    fn read(&self, kernel: &Kernel, queue: u64) -> Result<(u32, [u64; 3])> {
+        let size = self.number.read(kernel, queue)?;
+        if !size.is_power_of_two() || size > LARGEST {
+            return Err(Error::corrupt(format!("a ring of {size} descriptors"), queue));
+        }
+        let arrays = [&self.descriptors, &self.available, &self.used];
+        let [descriptors, available, used] = arrays.map(|array| array.read(kernel, queue));
+        Ok((size, [descriptors?, available?, used?]))
     }
 }
 

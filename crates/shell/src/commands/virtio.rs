@@ -19,11 +19,14 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 AVAIL counts what the driver handed over, USED what the device gave back, TAKEN
 what the driver took back of that, all modulo 65536. OUT is what the device still
-has: receive queues are full of empty buffers, others hold work. TOTELL is what
-the driver added and did not tell the device. A device that no longer answers
-keeps OUT above 0 with USED equal to TAKEN; a driver that no longer listens leaves
-TAKEN behind USED. `-`: this kernel's types don't tell (the driver of rings is a
-module), or the ring is a packed one.",
+has: receive queues are full of empty buffers, others hold work. UNSEEN is what it
+gave back and the driver did not take back: the driver waits for both. TOTELL is
+what the driver added and did not tell the device. A device that no longer answers
+keeps OUT above 0 with UNSEEN 0; a driver that no longer listens has UNSEEN grow.
+But a host that dumps a guest stops it first, and lets its disks finish what they
+have: OUT of a slow disk is then found in UNSEEN (`blk` has the requests). SIZE
+less FREE are the descriptors in use. `-`: neither the kernel's nor a module's
+types tell, or the ring is a packed one.",
     examples: &[("", "all devices")],
     takes_all: false,
     rows: &[Rows {
@@ -60,8 +63,17 @@ fn render(out: &mut dyn Write, devices: &[VirtioDevice]) -> io::Result<()> {
         writeln!(out, "  FEATURES {:#x}  {names}", device.features)?;
         writeln!(
             out,
-            "  {:<16}  {:<16} {:>5} {:>5} {:>6} {:>6} {:>6} {:>5} {:>6}  STATE",
-            "VIRTQUEUE", "NAME", "SIZE", "FREE", "AVAIL", "USED", "TAKEN", "OUT", "TOTELL"
+            "  {:<16}  {:<16} {:>5} {:>5} {:>6} {:>6} {:>6} {:>5} {:>6} {:>6}  STATE",
+            "VIRTQUEUE",
+            "NAME",
+            "SIZE",
+            "FREE",
+            "AVAIL",
+            "USED",
+            "TAKEN",
+            "OUT",
+            "UNSEEN",
+            "TOTELL"
         )?;
         device.queues.iter().try_for_each(|queue| render_queue(out, queue))?;
     }
@@ -74,11 +86,12 @@ fn render_queue(out: &mut dyn Write, queue: &Virtqueue) -> io::Result<()> {
     let state = match (ring.and_then(|r| r.broken), queue.packed) {
         (Some(true), _) => "BROKEN",
         (_, Some(true)) => "packed",
-        _ => "-",
+        (_, Some(false)) => "split",
+        (_, None) => "-",
     };
     writeln!(
         out,
-        "  {:016x}  {:<16} {:>5} {:>5} {:>6} {:>6} {:>6} {:>5} {:>6}  {state}",
+        "  {:016x}  {:<16} {:>5} {:>5} {:>6} {:>6} {:>6} {:>5} {:>6} {:>6}  {state}",
         queue.addr,
         queue.name.as_deref().unwrap_or("-"),
         number(ring.map(|r| r.size).or(queue.size).map(u64::from)),
@@ -87,6 +100,7 @@ fn render_queue(out: &mut dyn Write, queue: &Virtqueue) -> io::Result<()> {
         number(ring.map(|r| u64::from(r.used))),
         number(ring.and_then(|r| r.taken_back).map(u64::from)),
         number(ring.map(|r| u64::from(r.outstanding))),
+        number(ring.and_then(|r| r.not_taken).map(u64::from)),
         number(ring.and_then(|r| r.not_told).map(u64::from)),
     )
 }
@@ -104,7 +118,8 @@ mod tests {
             available: 510,
             used: 509,
             outstanding: 1,
-            taken_back: Some(509),
+            taken_back: Some(507),
+            not_taken: Some(2),
             not_told: Some(0),
             broken: Some(true),
         };
