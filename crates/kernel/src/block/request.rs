@@ -299,7 +299,7 @@ impl Kernel {
                 0 => continue,
                 tags => tags,
             };
-            let at = self.tag_bitmap_address(&bitmap, tags)?;
+            let at = self.tag_bitmap_address(bitmap, tags)?;
             // Queues may share their tags (BLK_MQ_F_TAG_HCTX_SHARED).
             if !found.contains(&at) {
                 found.push(at);
