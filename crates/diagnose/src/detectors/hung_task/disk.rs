@@ -43,7 +43,7 @@ pub(super) fn behind_disk(case: &Case<'_>, victim: &TaskStack, waits: &[&Wait]) 
     if last.task.addr == victim.task.addr {
         finding.sections.push(stack_of(victim, "STACK OF THE WAITER"));
     } else {
-        for wait in waits.iter().filter(|wait| !is_event(wait)) {
+        for wait in before(waits, &last) {
             finding.proof(Source::Object, owner_evidence(wait));
         }
         finding.sections.push(picture::picture(case, waits, Some(&last)));
@@ -78,10 +78,16 @@ fn story(case: &Case<'_>, victim: &TaskStack, waits: &[&Wait], last: &TaskStack)
         let since = waited(case, &victim.task);
         return format!("{} slept {since} in {}", who(&victim.task), place(victim));
     }
-    // What the last one itself waits for is the disk.
-    let locks: Vec<&Wait> = waits.iter().copied().filter(|wait| !is_event(wait)).collect();
     let held = format!("held by {}, which {}", who(&last.task), what_it_does(last));
-    format!("{}, {held}", waited_for(case, victim, &locks))
+    format!("{}, {held}", waited_for(case, victim, before(waits, last)))
+}
+
+/// The waits without that of the last task: that one is for the disk.
+fn before<'w>(waits: &'w [&'w Wait], last: &TaskStack) -> &'w [&'w Wait] {
+    match waits.split_last() {
+        Some((end, rest)) if end.waiter.addr == last.task.addr => rest,
+        _ => waits,
+    }
 }
 
 fn certainty(stall: &Stall) -> (Level, &'static str) {
