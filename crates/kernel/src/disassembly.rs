@@ -222,6 +222,11 @@ fn text_of(
                 text = format!("{text},{register}");
             }
         }
+        // Named with 32 bits, of which it takes 16.
+        Mnemonic::Lkgs if instruction.op0_kind() == OpKind::Register => {
+            let register = instruction.op0_register().full_register32();
+            text = format!("lkgs   %{register:?}").to_lowercase();
+        }
         // 64 bits are the only size that they have.
         Mnemonic::Push | Mnemonic::Pop => {
             for (long, short) in [("pushq  ", "push   "), ("popq   ", "pop    ")] {
@@ -284,6 +289,7 @@ mod tests {
             (&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0], "mov    0x10(%rip),%rax"),
             (&[0x65, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], "mov    %gs:0x28,%rax"),
             (&[0xff, 0xe0], "jmp    *%rax"),
+            (&[0xf2, 0x0f, 0x00, 0xf7], "lkgs   %edi"),
         ] {
             assert_eq!(text(bytes), expected);
         }

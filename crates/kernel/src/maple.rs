@@ -260,6 +260,16 @@ impl Kernel {
         Ok(walk)
     }
 
+    /// The entries below the node that `entry` (a root word, or a slot of a
+    /// node) points to, as if it were the root.
+    pub fn maple_below(&self, entry: u64) -> Result<MapleEntries<'_>> {
+        let shape = Some(Shape::of(self)?);
+        let (stack, single, failed) = (Vec::new(), None, None);
+        let mut walk = MapleEntries { kernel: self, shape, stack, single, failed };
+        walk.descend(entry, 0, u64::MAX);
+        Ok(walk)
+    }
+
     /// The node that `entry` (a root word, or a slot of a node) points to,
     /// which holds the indices `first..=last`.
     pub fn maple_node(&self, entry: u64, first: u64, last: u64) -> Result<MapleNode> {
@@ -268,6 +278,14 @@ impl Kernel {
 }
 
 impl MapleEntries<'_> {
+    /// The numbers of the slots that led from the root to the last entry.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        let slot = |(node, next): &(MapleNode, usize)| {
+            next.checked_sub(1).and_then(|at| node.slots.get(at)).map(|slot| slot.slot)
+        };
+        self.stack.iter().filter_map(slot)
+    }
+
     fn descend(&mut self, entry: u64, first: u64, last: u64) {
         let Some(shape) = &self.shape else { return };
         if self.stack.len() >= HIGHEST {

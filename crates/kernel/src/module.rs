@@ -74,6 +74,9 @@ layout! {
 /// (`MOD_INIT_TEXT`, enum mod_mem_type, include/linux/module.h).
 const MOD_INIT_TEXT: usize = 4;
 const MOD_TEXT: usize = 0;
+/// `enum mod_mem_type` without its prefix.
+const MEMORY_KINDS: [&str; 7] =
+    ["TEXT", "DATA", "RODATA", "RO_AFTER_INIT", "INIT_TEXT", "INIT_DATA", "INIT_RODATA"];
 /// Most symbols a module is believed to have, and longest string table.
 const MOST_SYMBOLS: u32 = 1 << 20;
 const LONGEST_STRTAB: u64 = 64 << 20;
@@ -102,6 +105,9 @@ pub struct ModuleMemory {
     pub text: bool,
     /// Whether it is freed once the module's init function has returned.
     pub init: bool,
+    /// Its kind (`TEXT`, `RODATA`, ...), if this kernel keeps them apart.
+    #[serde(skip)]
+    pub kind: Option<&'static str>,
 }
 
 /// Addresses are hexadecimal text in JSON, those of a range too.
@@ -320,12 +326,12 @@ fn read_module(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Modu
 
 fn read_memory(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Vec<ModuleMemory>> {
     let mut memory = Vec::new();
-    let mut push = |base: u64, size: u64, text: bool, init: bool| {
+    let mut push = |base: u64, size: u64, text: bool, init: bool, kind: Option<&'static str>| {
         if base != 0
             && size != 0
             && let Some(end) = base.checked_add(size)
         {
-            memory.push(ModuleMemory { range: base..end, text, init });
+            memory.push(ModuleMemory { range: base..end, text, init, kind });
         }
     };
     if layout.mem.exists() {
@@ -341,6 +347,7 @@ fn read_memory(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Vec<
                 u64::from(piece.bytes.read(kernel, at)?),
                 text,
                 kind >= MOD_INIT_TEXT,
+                MEMORY_KINDS.get(kind).copied(),
             );
         }
     } else {
@@ -351,8 +358,8 @@ fn read_memory(kernel: &Kernel, layout: &ModuleLayout, addr: u64) -> Result<Vec<
             let base = base.read(kernel, addr)?;
             let size = u64::from(size.read(kernel, addr)?);
             let text = u64::from(text_size.read(kernel, addr)?).min(size);
-            push(base, text, true, init);
-            push(base.wrapping_add(text), size - text, false, init);
+            push(base, text, true, init, None);
+            push(base.wrapping_add(text), size - text, false, init, None);
         }
     }
     Ok(memory)

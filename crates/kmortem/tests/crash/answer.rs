@@ -6,6 +6,7 @@
 //!   kmortem's must count up from 0, which is checked here;
 //! - values that `p` and `gdb` show have no numbers (`$7`): crash counts on, a
 //!   new kmortem begins;
+//! - symbols at one address have no order in the lists of `sym`;
 //! - errors are lines of the answer: crash writes them there, kmortem to
 //!   standard error, with an exit code;
 //! - in `bt`, a block of registers is one line, so that no line of one block is
@@ -143,7 +144,18 @@ fn comparable(command: &str, text: &str) -> Vec<String> {
             _ => lines.push(line.to_owned()),
         }
     }
+    if command == "sym -M" || command.starts_with("sym -m ") {
+        lines.sort_by_cached_key(|line| place_and_name(line));
+    }
     lines
+}
+
+/// Of `ffff... (t) name.isra.0`, what it is sorted by.
+fn place_and_name(line: &str) -> (u64, String) {
+    let (address, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let name = rest.get(4..).unwrap_or(rest);
+    let name = name.split('.').next().unwrap_or(name);
+    (u64::from_str_radix(address, 16).unwrap_or(u64::MAX), name.to_owned())
 }
 
 /// `$7 = 1` and `jiffies = $7 = 1`, without the number.

@@ -1,6 +1,7 @@
 //! `sym`: symbols and their addresses.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use kmortem_kernel::Kernel;
 use kmortem_kernel::module::Module;
@@ -213,24 +214,39 @@ fn render(out: &mut dyn Write, row: &Row) -> io::Result<()> {
     }
 }
 
+/// The pieces of a module's memory, by address: what each is called, its range,
+/// and the address that crash takes for its end. Up to 6.3 a module had one
+/// block, and one for its init.
+fn parts(module: &Module) -> Vec<(String, Range<u64>, u64)> {
+    let mut parts: Vec<(String, Range<u64>, u64)> = Vec::new();
+    for memory in &module.memory {
+        let range = memory.range.clone();
+        match (memory.kind, parts.last_mut()) {
+            (Some(kind), _) => parts.push((format!("{kind} "), range.clone(), range.end - 1)),
+            (None, Some((_, whole, last))) if whole.end == range.start => {
+                (whole.end, *last) = (range.end, range.end);
+            }
+            (None, _) => {
+                let part = if memory.init { "INIT " } else { "" };
+                parts.push((part.to_owned(), range.clone(), range.end));
+            }
+        }
+    }
+    parts.sort_by_key(|(_, range, _)| range.start);
+    parts
+}
+
 fn show_module(kernel: &Kernel, module: &Module, out: &mut Output<'_>) -> Result<(), CommandError> {
     let symbols = module.symbols(kernel).map_err(failed(COMMAND.name))?;
     if out.is_json() {
         return Ok(of_module(kernel, module).try_for_each(|row| out.row(&row))?);
     }
-    for memory in &module.memory {
-        let range = &memory.range;
-        let part = match (memory.init, memory.text) {
-            (false, true) => "TEXT",
-            (false, false) => "DATA",
-            (true, true) => "INIT_TEXT",
-            (true, false) => "INIT_DATA",
-        };
-        writeln!(out, "{:x} MODULE {part} START: {}", range.start, module.name)?;
+    for (part, range, last) in parts(module) {
+        writeln!(out, "{:x} MODULE {part}START: {}", range.start, module.name)?;
         for (address, kind, name) in symbols.iter().filter(|s| range.contains(&s.0)) {
             writeln!(out, "{address:x} ({}) {name}", char::from(kind))?;
         }
-        writeln!(out, "{:x} MODULE {part} END: {}", range.end - 1, module.name)?;
+        writeln!(out, "{last:x} MODULE {part}END: {}", module.name)?;
     }
     Ok(())
 }

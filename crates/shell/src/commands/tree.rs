@@ -28,15 +28,16 @@ pub(crate) const COMMAND: Command = Command {
         Opt::value('s', "STRUCT[.MEMBER,...]", "shows each as this structure, or its members"),
         Opt::value('S', "STRUCT[.MEMBER,...]", "the same"),
         Opt::flag('l', "a red-black tree in the order of its keys"),
-        Opt::flag('p', "with its place in the tree (not of maple trees)"),
+        Opt::flag('p', "with its place in the tree"),
         Opt::flag('x', "numbers in hexadecimal"),
         Opt::flag('d', "numbers in decimal"),
-        Opt::flag('N', "START is a node of a red-black tree"),
+        Opt::flag('N', "START is a node, not a root (of red-black and maple trees)"),
         Opt::later('v'),
     ],
     details: "\
 START is the root of the tree, or with -r a structure that has it. Of xarrays, radix
-and maple trees only what is stored is shown, no empty slots.",
+and maple trees only what is stored is shown, no empty slots. Entries of maple trees
+are decimal numbers, as in crash.",
     examples: &[("-t rbtree -o vmap_area.rb_node free_vmap_area_root", "free vmalloc memory")],
     takes_all: false,
     rows: &[Rows {
@@ -69,6 +70,8 @@ struct Entry {
     address: u64,
     index: Option<u64>,
     position: Option<String>,
+    /// Whether its address is written as a decimal number.
+    decimal: bool,
 }
 
 type Sink<'s> = &'s mut dyn FnMut(Entry) -> Result<(), CommandError>;
@@ -89,24 +92,29 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let root = address::address(command, kernel, start)?.wrapping_add(offset('r')?);
     let members = Members::of(command, kernel, args)?;
     let style = Style::of(session.settings(), args);
-    let mut some = false;
+    let mut count = 0;
     let mut show = |entry: Entry| -> Result<(), CommandError> {
-        some = true;
+        count += 1;
         let shown = members.shown(kernel, entry.address)?;
         let position = entry.position.filter(|_| args.has('p'));
         if out.is_json() {
             let (address, index) = (entry.address, entry.index);
             return Ok(out.row(&Row { address, index, position, shown: &shown })?);
         }
-        writeln!(out, "{:x}", entry.address)?;
+        match entry.decimal {
+            true => writeln!(out, "{}", entry.address)?,
+            false => writeln!(out, "{:x}", entry.address)?,
+        }
         if let Some(position) = position {
-            let index = entry.index.map_or(String::new(), |index| format!("index: {index}  "));
+            // Of maple trees, whose entries stand for ranges, crash counts them.
+            let index = if entry.decimal { Some(count) } else { entry.index };
+            let index = index.map_or(String::new(), |index| format!("index: {index}  "));
             writeln!(out, "  {index}position: {position}")?;
         }
         Ok(linked::render(out, &shown, style)?)
     };
     let kind = args.value('t').unwrap_or("rbtree");
-    let only_roots = || usage("-N is there for red-black trees only".to_owned());
+    let only_roots = || usage("-N is there for red-black and maple trees only".to_owned());
     let broken = match kind {
         "rb" | "rbtree" => {
             let node = match args.has('N') {
@@ -115,29 +123,13 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             };
             red_black(kernel, node, offset('o')?, args.has('l'), &mut show)?
         }
-        _ if args.has('N') => return Err(only_roots()),
+        "ra" | "radix" | "x" | "xarray" if args.has('N') => return Err(only_roots()),
         "ra" | "radix" | "x" | "xarray" => xarray(kernel, root, &mut show)?,
-        "m" | "maple" if args.has('p') => {
-            return Err(CommandError::NotYet(format!("{command} -t maple -p")));
-        }
-        "m" | "maple" => {
-            let mut broken = None;
-            for entry in kernel.maple_tree(root).map_err(failed(command))? {
-                match entry {
-                    Ok(entry) => show(Entry {
-                        address: entry.entry,
-                        index: Some(entry.first),
-                        position: None,
-                    })?,
-                    Err(error) => broken = Some(error),
-                }
-            }
-            broken
-        }
+        "m" | "maple" => maple(kernel, root, args.has('N'), &mut show)?,
         other => return Err(usage(format!("{other} is no kind of tree"))),
     };
     match broken {
-        Some(error) if some => Ok(out.note(format_args!("entries may be missing: {error}"))?),
+        Some(error) if count > 0 => Ok(out.note(format_args!("entries may be missing: {error}"))?),
         Some(error) => Err(failed(command)(error)),
         None => Ok(()),
     }
@@ -162,6 +154,7 @@ fn red_black(
             address: node.wrapping_sub(offset),
             index: None,
             position: Some(position.to_owned()),
+            decimal: false,
         };
         if expanded {
             show(entry(&position))?;
@@ -217,12 +210,47 @@ fn xarray(kernel: &Kernel, root: u64, show: Sink<'_>) -> Result<Option<Error>, C
         match entry {
             Ok((index, address)) => {
                 let position = Some(place(index, top));
-                show(Entry { address, index: Some(index), position })?;
+                show(Entry { address, index: Some(index), position, decimal: false })?;
             }
             Err(error) => {
                 broken = Some(error);
                 break;
             }
+        }
+    }
+    Ok(broken)
+}
+
+/// What is stored in the maple tree at `root`, or below the node that `root`
+/// points to.
+fn maple(
+    kernel: &Kernel,
+    root: u64,
+    is_node: bool,
+    show: Sink<'_>,
+) -> Result<Option<Error>, CommandError> {
+    let (entries, from) = match is_node {
+        true => (kernel.maple_below(root), "direct"),
+        false => (kernel.maple_tree(root), "root"),
+    };
+    let mut entries = entries.map_err(failed(COMMAND.name))?;
+    let mut broken = None;
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => {
+                let slots = entries.slots().map(|slot| format!("/{slot}")).collect::<String>();
+                let position = match entry.node {
+                    0 => "/0".to_owned(),
+                    _ => format!("{from}{slots}"),
+                };
+                show(Entry {
+                    address: entry.entry,
+                    index: Some(entry.first),
+                    position: Some(position),
+                    decimal: true,
+                })?;
+            }
+            Err(error) => broken = Some(error),
         }
     }
     Ok(broken)

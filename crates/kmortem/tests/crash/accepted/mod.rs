@@ -7,6 +7,7 @@ mod errors;
 mod fs;
 mod kmem;
 mod ps;
+mod symbols;
 mod sys;
 mod time;
 mod timer;
@@ -32,9 +33,19 @@ impl Accepted {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
-    [bt::ROWS, errors::ROWS, fs::ROWS, kmem::ROWS, ps::ROWS, sys::ROWS, time::ROWS, timer::ROWS]
-        .into_iter()
-        .flatten()
+    [
+        bt::ROWS,
+        errors::ROWS,
+        fs::ROWS,
+        kmem::ROWS,
+        ps::ROWS,
+        symbols::ROWS,
+        sys::ROWS,
+        time::ROWS,
+        timer::ROWS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Whether `text` is `pattern`, in which `*` stands for any text.
