@@ -162,9 +162,6 @@ pub(super) fn pages(
         }
         render_page(out, &page)?;
     }
-    if !any && !out.is_json() && inode.count == 0 {
-        out.note("none of its pages are in memory")?;
-    }
     super::note_gaps(out, [&gaps].into_iter())
 }
 

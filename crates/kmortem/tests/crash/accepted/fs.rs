@@ -19,6 +19,25 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "`mount WORD`: the first mount, whatever the word",
     },
     Accepted {
+        commands: &["mount -f*"],
+        explain: |hunk| {
+            // crash refuses: whatever stands in its place.
+            let refused = |line: &String| line.starts_with("mount: ");
+            if !hunk.crash.is_empty() && hunk.crash.iter().all(refused) {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
+        documented: "`mount -f`, `mount -i`: not on kernels from 3.13 and 2.6.32 on",
+    },
+    Accepted {
+        commands: &["fuser /"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, kmortem| crash.strip_suffix(" fd") == Some(kmortem));
+        },
+        documented: "`fuser /`: a pidfd counts as `/`",
+    },
+    Accepted {
         commands: &["net -s*", "foreach net -s*"],
         explain: |hunk| hunk.take_pairs(blanks_behind_ipv6),
         documented: "`net -s`: one or two blanks behind IPv6 addresses",

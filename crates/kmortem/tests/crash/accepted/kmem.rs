@@ -1,12 +1,34 @@
 //! Memory.
 
-use super::Accepted;
+use super::{Accepted, words_differ};
 
-pub(super) const ROWS: &[Accepted] = &[Accepted {
-    commands: &["kmem -i"],
-    explain: |hunk| hunk.take_pairs(per_cpu_parts),
-    documented: "FREE, CACHED, SLAB and COMMITTED without (some of) the parts that each CPU keeps",
-}];
+pub(super) const ROWS: &[Accepted] = &[
+    Accepted {
+        commands: &["kmem -i"],
+        explain: |hunk| hunk.take_pairs(per_cpu_parts),
+        documented: "FREE, CACHED, SLAB and COMMITTED without (some of) the parts that each CPU keeps",
+    },
+    Accepted {
+        commands: &["kmem -n"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, kmortem| crash.replace(" UNKNOWN ", " ONLINE  ") == kmortem);
+        },
+        documented: "`kmem -n`: memory blocks are UNKNOWN on 6.12",
+    },
+    Accepted {
+        commands: &["kmem {module}", "kmem {modbase}"],
+        explain: |hunk| hunk.take_pairs(letter),
+        documented: "(T), their data (?)",
+    },
+];
+
+/// `ffffffffc030c340 (?) __this_module [virtio_ring]`: all but the letter.
+fn letter(crash: &str, kmortem: &str) -> bool {
+    words_differ(crash, kmortem, |word, theirs, ours| {
+        word == 1
+            && matches!((theirs, ours), ("(?)", "(d)" | "(D)" | "(b)" | "(r)") | ("(T)", "(t)"))
+    })
+}
 
 /// `   SLAB   2577   10.1 MB   4% of TOTAL MEM`. A CPU keeps back up to 125
 /// pages of a counter of a zone or node (kernel/mm/vmstat.c), and of

@@ -6,11 +6,13 @@ mod bt;
 mod errors;
 mod fs;
 mod kmem;
+mod net;
 mod ps;
 mod symbols;
 mod sys;
 mod time;
 mod timer;
+mod vm;
 
 use crate::diff::Hunk;
 
@@ -38,11 +40,13 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
         errors::ROWS,
         fs::ROWS,
         kmem::ROWS,
+        net::ROWS,
         ps::ROWS,
         symbols::ROWS,
         sys::ROWS,
         time::ROWS,
         timer::ROWS,
+        vm::ROWS,
     ]
     .into_iter()
     .flatten()
