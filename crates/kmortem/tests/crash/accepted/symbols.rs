@@ -10,7 +10,7 @@ pub(super) const ROWS: &[Accepted] = &[
     },
     Accepted {
         commands: &["dis*", "sym*"],
-        explain: |hunk| hunk.take_pairs(|crash, kmortem| uncut(kmortem) == crash),
+        explain: |hunk| hunk.take_pairs(|crash, kmortem| uncut(kmortem) == uncut(crash)),
         documented: "`.isra.0`, `.part.0` cut off names",
     },
     Accepted {
@@ -35,11 +35,7 @@ pub(super) const ROWS: &[Accepted] = &[
     },
     Accepted {
         commands: &["sym*"],
-        explain: |hunk| {
-            if hunk.kmortem.is_empty() {
-                hunk.crash.retain(|line| !is_left_out(line));
-            }
-        },
+        explain: |hunk| hunk.crash.retain(|line| !is_left_out(line)),
         documented: "symbols of the file only",
     },
 ];
@@ -88,7 +84,7 @@ fn other_letter(crash: &str, kmortem: &str) -> bool {
         Some((hex(address)?, letter.parse().ok()?, name.to_owned()))
     };
     let (Some(theirs), Some(ours)) = (parts(crash), parts(kmortem)) else { return false };
-    let same = theirs.0 == ours.0 && (theirs.2 == ours.2 || theirs.2 == uncut(&ours.2));
+    let same = theirs.0 == ours.0 && (theirs.2 == ours.2 || uncut(&theirs.2) == uncut(&ours.2));
     same && match (theirs.1, ours.1) {
         // Data of modules has no letter in crash, absolute symbols have that of data.
         ('?', _) | ('D' | 'd', 'A') => true,
