@@ -117,7 +117,7 @@ const GLOBALS: &[Group] = &[
         "kernel/cpu.c, mm/percpu.c, arch/x86/",
         &[
             ("nr_cpu_ids", "unsigned int"),
-            ("__per_cpu_offset", "unsigned long [nr_cpu_ids]"),
+            ("__per_cpu_offset", "unsigned long []"),
             ("__cpu_possible_mask", "struct cpumask"),
             ("__cpu_present_mask", "struct cpumask"),
             ("__cpu_online_mask", "struct cpumask"),

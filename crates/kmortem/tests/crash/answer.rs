@@ -161,7 +161,9 @@ fn place_and_name(line: &str) -> (u64, String) {
 /// `$7 = 1` and `jiffies = $7 = 1`, without the number.
 fn unnumbered(line: &str) -> String {
     let numbered = line.split_once('$').and_then(|(before, rest)| {
-        let (number, value) = rest.split_once(" = ")?;
+        // An array begins on the next line.
+        let open = rest.strip_suffix(" =").map(|number| (number, ""));
+        let (number, value) = rest.split_once(" = ").or(open)?;
         let starts = before.is_empty() || before.ends_with(" = ");
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
         (starts && digits).then(|| format!("{before}$ = {value}"))

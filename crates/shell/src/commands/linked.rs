@@ -15,7 +15,14 @@ use crate::value::{Shown, Style, members_exist};
 /// The structures and members that -s and -S name.
 pub(super) struct Members<'a> {
     command: &'static str,
-    wanted: Vec<(&'a str, Vec<String>)>,
+    wanted: Vec<Wanted<'a>>,
+}
+
+struct Wanted<'a> {
+    ty: &'a str,
+    members: Vec<String>,
+    /// -S
+    bare: bool,
 }
 
 impl<'a> Members<'a> {
@@ -25,25 +32,27 @@ impl<'a> Members<'a> {
         args: &'a Args,
     ) -> Result<Members<'a>, CommandError> {
         let mut wanted = Vec::new();
-        for word in args.values('s').chain(args.values('S')) {
+        let named = args.values('s').map(|word| (word, false));
+        for (word, bare) in named.chain(args.values('S').map(|word| (word, true))) {
             let (ty, members) = word.split_once('.').unwrap_or((word, ""));
             let members: Vec<String> =
                 members.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect();
             let known = kernel.ty(ty).map_err(failed(command))?;
             let names: Vec<&str> = members.iter().map(String::as_str).collect();
             members_exist(known, &names).map_err(failed(command))?;
-            wanted.push((ty, members));
+            wanted.push(Wanted { ty, members, bare });
         }
         Ok(Members { command, wanted })
     }
 
     /// What is shown of the structure at `addr`.
     pub(super) fn shown(&self, kernel: &Kernel, addr: u64) -> Result<Vec<Shown>, CommandError> {
-        let show = |(ty, members): &(&str, Vec<String>)| {
+        let show = |Wanted { ty, members, bare }: &Wanted<'_>| {
             let object = Object::new(kernel, addr, kernel.ty(ty)?);
             let names: Vec<&str> = members.iter().map(String::as_str).collect();
             match names.is_empty() {
                 true => Ok(Shown::whole(kernel, &object)),
+                false if *bare => Shown::members(kernel, &object, &names).map(Shown::bare),
                 false => Shown::members(kernel, &object, &names),
             }
         };

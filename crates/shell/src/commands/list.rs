@@ -25,7 +25,7 @@ pub(crate) const COMMAND: Command = Command {
         Opt::value('o', "OFFSET", "of the link in the structure: STRUCT.MEMBER, or bytes"),
         Opt::value('e', "END", "ends in front of this address"),
         Opt::value('s', "STRUCT[.MEMBER,...]", "shows each as this structure, or its members"),
-        Opt::value('S', "STRUCT[.MEMBER,...]", "the same"),
+        Opt::value('S', "STRUCT[.MEMBER,...]", "the same, with numbers for constants"),
         Opt::value('l', "OFFSET", "of the link, where START is an address of links (with -s)"),
         Opt::flag('x', "numbers in hexadecimal"),
         Opt::flag('d', "numbers in decimal"),
@@ -127,6 +127,10 @@ fn parse(kernel: &Kernel, args: &Args) -> Result<List, CommandError> {
         (_, _, []) => return Err(usage("say where the list starts")),
         _ => return Err(usage("there is one start, and one offset, too much")),
     };
+    if start == 0 {
+        let what = "0 is no address of a structure".to_owned();
+        return Err(CommandError::Failed { command: COMMAND.name, what });
+    }
     let end = args.value('e').map(at).transpose()?;
     let prev = if args.has('r') { 8 } else { 0 };
     let read = |addr: u64| kernel.read_u64(addr).map_err(failed(COMMAND.name));

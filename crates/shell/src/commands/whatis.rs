@@ -265,10 +265,10 @@ fn find(session: &Session, args: &Args, out: &mut Output<'_>) -> Result<(), Comm
 fn has_size_of_its_own(ty: Type<'_>) -> bool {
     match ty.kind() {
         Kind::Struct | Kind::Union | Kind::Enum | Kind::Enum64 | Kind::Int | Kind::Float => true,
-        // A struct that only the typedef gives a name.
+        // A struct that the typedef gives its name, or another one.
         Kind::Typedef => {
             let is = ty.strip();
-            is.name().is_empty() && matches!(is.kind(), Kind::Struct | Kind::Union)
+            matches!(is.kind(), Kind::Struct | Kind::Union) && is.name() != ty.name()
         }
         _ => false,
     }

@@ -133,9 +133,13 @@ pub(crate) fn signed_value(bits: u128, size: u64) -> i128 {
 
 impl Text {
     /// Up to the first NUL.
+    pub(crate) fn until_nul(&self) -> &[u8] {
+        self.bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    /// As text, up to the first NUL.
     pub(crate) fn lossy(&self) -> String {
-        let end = self.bytes.iter().position(|byte| *byte == 0).unwrap_or(self.bytes.len());
-        String::from_utf8_lossy(&self.bytes[..end]).into_owned()
+        String::from_utf8_lossy(self.until_nul()).into_owned()
     }
 }
 

@@ -7,10 +7,12 @@ use kmortem_kernel::{Error, Kernel, Object};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::bytes::Bytes;
-use super::data::{Member, Value};
+use super::data::{Member, Value, signed_value};
 use super::read::Reader;
-use super::render::{render, render_member};
+use super::render::{render, render_member, scalar_text};
 use super::style::Style;
+use super::text;
+use crate::settings::Radix;
 
 /// What is shown of one object.
 pub(crate) enum Shown {
@@ -27,6 +29,8 @@ pub(crate) struct Line {
     depth: usize,
     /// Whether others follow it there.
     last: bool,
+    /// Whether scalars and text show as their bits are, without names (`list -S`).
+    bare: bool,
 }
 
 impl Shown {
@@ -68,9 +72,17 @@ impl Shown {
             let value = reader.value(found.ty, bytes, found.bit_offset, found.bit_size);
             let (depth, last) = position(ty, path);
             let member = Member { name: (*path).to_owned(), value };
-            lines.push(Line { member, depth, last });
+            lines.push(Line { member, depth, last, bare: false });
         }
         Ok(Shown::Members(lines))
+    }
+
+    /// Members as their bits are: enums and booleans as numbers, text up to its end.
+    pub(crate) fn bare(mut self) -> Shown {
+        if let Shown::Members(lines) = &mut self {
+            lines.iter_mut().for_each(|line| line.bare = true);
+        }
+        self
     }
 
     /// Writes it, with the end of its last line.
@@ -82,6 +94,9 @@ impl Shown {
                 writeln!(out)
             }
             Shown::Members(lines) => lines.iter().try_for_each(|line| {
+                if let Some(value) = bare(&line.member.value, style).filter(|_| line.bare) {
+                    return writeln!(out, "  {} = {value}", line.member.name);
+                }
                 render_member(out, &line.member, line.depth, style)?;
                 writeln!(out, "{}", if line.last { "" } else { "," })
             }),
@@ -103,6 +118,24 @@ impl Serialize for Shown {
             }
         }
     }
+}
+
+/// A scalar or text as its bits are.
+fn bare(value: &Value, style: Style) -> Option<String> {
+    Some(match value {
+        Value::Integer { bits, size, signed: true } if style.radix == Radix::Decimal => {
+            signed_value(*bits, *size).to_string()
+        }
+        Value::Integer { bits, .. } => style.number(u64::try_from(*bits).ok()?),
+        Value::Character { bits, .. } => style.number(u64::from(*bits)),
+        Value::Bool(bits) | Value::Enum { bits, .. } => style.number(*bits),
+        Value::Pointer { addr, text: Some(Ok(text)), .. } => {
+            format!("{addr:#x}  {}", text::string(text))
+        }
+        Value::Text(text) if text.plain => format!("\"{}\"", text::escaped(text.until_nul())),
+        Value::Pointer { text: None, .. } => scalar_text(value, style),
+        _ => return None,
+    })
 }
 
 /// The first of `paths` that `ty` does not have, as an error.

@@ -132,7 +132,12 @@ impl<'k> Reader<'k> {
             let plain = target.is_some_and(is_plain_char);
             self.text_at(addr, plain)
         });
-        Value::Pointer { addr, symbol: symbol(self.kernel, addr), text }
+        let mut name = symbol(self.kernel, addr);
+        // Literals have no names: what stands before them is something else.
+        if matches!(text, Some(Ok(_))) && is_inside_read_only_data(self.kernel, addr) {
+            name = None;
+        }
+        Value::Pointer { addr, symbol: name, text }
     }
 
     fn array(
@@ -204,10 +209,25 @@ pub(crate) fn symbol(kernel: &Kernel, addr: u64) -> Option<String> {
     if found.offset != 0 && found.name.starts_with("kallsyms_") {
         return None;
     }
+    // gdb names no address by a symbol that has no size: one that a linker script defines. Tasks
+    // point to this one (include/asm-generic/vmlinux.lds.h, INIT_TASK_DATA).
+    if found.name == "init_stack" {
+        return None;
+    }
     Some(match found.offset {
         0 => found.name,
         offset => format!("{}+{offset}", found.name),
     })
+}
+
+/// Whether `addr` lies in the kernel's constants, where no symbol begins.
+fn is_inside_read_only_data(kernel: &Kernel, addr: u64) -> bool {
+    match (kernel.symbol("__start_rodata"), kernel.symbol("__end_rodata")) {
+        (Ok(start), Ok(end)) if (start..end).contains(&addr) => {
+            kernel.symbol_at(addr).is_some_and(|found| found.offset != 0)
+        }
+        _ => false,
+    }
 }
 
 fn is_bool(ty: Type<'_>) -> bool {

@@ -64,7 +64,8 @@ pub(crate) fn render_member(
     render(out, &member.value, depth + 1, style)
 }
 
-fn scalar_text(value: &Value, style: Style) -> String {
+/// A value that is no array, text or record.
+pub(super) fn scalar_text(value: &Value, style: Style) -> String {
     // `p/s` means text for bytes and nothing for what is no text.
     let format = style.format.filter(|format| *format != Format::Text);
     // With /a integers came as pointers.

@@ -18,12 +18,17 @@ pub(crate) fn string(text: &Text) -> String {
         [rest @ .., 0] if whole => rest,
         bytes => bytes,
     };
-    let mut out = String::from("\"");
-    bytes.iter().for_each(|byte| escape(&mut out, *byte, '"'));
-    out.push('"');
+    let mut out = format!("\"{}\"", escaped(bytes));
     if !whole {
         out.push_str("...");
     }
+    out
+}
+
+/// What stands between the quotes of a string.
+pub(super) fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    bytes.iter().for_each(|byte| escape(&mut out, *byte, '"'));
     out
 }
 

@@ -8,10 +8,12 @@ mod fs;
 mod kmem;
 mod net;
 mod ps;
+mod raw;
 mod symbols;
 mod sys;
 mod time;
 mod timer;
+mod types;
 mod vm;
 
 use crate::diff::Hunk;
@@ -42,10 +44,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
         kmem::ROWS,
         net::ROWS,
         ps::ROWS,
+        raw::ROWS,
         symbols::ROWS,
         sys::ROWS,
         time::ROWS,
         timer::ROWS,
+        types::ROWS,
         vm::ROWS,
     ]
     .into_iter()

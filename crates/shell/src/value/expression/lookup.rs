@@ -45,10 +45,33 @@ pub(crate) fn type_of_symbol<'k>(kernel: &'k Kernel, name: &str) -> CType<'k> {
         return CType::of(ty);
     }
     let declared = kmortem_kernel::global::global_type(name);
-    declared
-        .and_then(|text| super::type_of_declaration(kernel, text).ok())
-        .unwrap_or_else(|| CType::Unknown(name.to_owned()))
+    match declared.and_then(|text| super::type_of_declaration(kernel, text).ok()) {
+        Some(CType::Array(of, 0)) => {
+            let len = array_len(kernel, name, &of).unwrap_or(0);
+            CType::Array(of, len)
+        }
+        Some(ty) => ty,
+        None => CType::Unknown(name.to_owned()),
+    }
 }
+
+/// Elements of an array that is declared without a length: text goes up to its end, all else up to
+/// the next symbol.
+fn array_len(kernel: &Kernel, name: &str, of: &CType<'_>) -> Option<u64> {
+    let start = kernel.symbol_anywhere(name).ok()?;
+    let range = kernel.function_at(start).ok().filter(|range| range.start == start)?;
+    let room = range.end - start;
+    if !of.is_character() {
+        return room.checked_div(of.size()?);
+    }
+    let mut text = vec![0; usize::try_from(room.min(LONGEST_TEXT)).ok()?];
+    kernel.read(start, &mut text).ok()?;
+    let end = text.iter().position(|byte| *byte == 0)?;
+    Some(end as u64 + 1)
+}
+
+/// No text that is declared as an array is longer.
+const LONGEST_TEXT: u64 = 4096;
 
 /// The enum that has the constant `name`, and its value.
 pub(crate) fn constant<'k>(kernel: &'k Kernel, name: &str) -> Option<(Type<'k>, i64)> {

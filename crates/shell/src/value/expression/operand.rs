@@ -217,7 +217,7 @@ impl<'k> CType<'k> {
         }
     }
 
-    fn is_character(&self) -> bool {
+    pub(super) fn is_character(&self) -> bool {
         match self {
             CType::Known(ty) => crate::value::read::is_character(*ty),
             CType::Integer { size, .. } => *size == 1,
