@@ -75,6 +75,7 @@ const SILENT: &[&str] = &[
     "locks -c",
     "log -s",
     "pagecache -d",
+    "q",
     "search -s init_task -l 1k",
     "swap",
     "trace show",

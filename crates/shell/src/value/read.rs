@@ -202,11 +202,20 @@ impl<'k> Reader<'k> {
     }
 }
 
+/// Pointers into the kernel's constants are taken to be inside of a named one up
+/// to this offset, in bytes: kallsyms does not tell sizes.
+const NAMED_CONSTANT: u64 = 1024;
+
 /// `init_task+8`: what gdb writes behind a pointer.
 pub(crate) fn symbol(kernel: &Kernel, addr: u64) -> Option<String> {
     let found = kernel.symbol_at(addr)?;
     // Nothing points into the kernel's own symbol table; behind it are strings without a name.
     if found.offset != 0 && found.name.starts_with("kallsyms_") {
+        return None;
+    }
+    // Literals have no names: what begins far before them is something else.
+    let far = found.offset > NAMED_CONSTANT || found.name.starts_with('.');
+    if far && is_inside_read_only_data(kernel, addr) {
         return None;
     }
     // gdb names no address by a symbol that has no size: one that a linker script defines. Tasks

@@ -22,7 +22,9 @@ pub(super) const ROWS: &[Accepted] = &[
             if matches!(&hunk.crash[..], [line] if line.starts_with("rd: invalid ")) {
                 hunk.crash.clear();
                 hunk.kmortem.retain(|line| {
-                    !line.starts_with("rd: ") && !line.contains(": <unreadable up to ")
+                    !line.starts_with("rd: ")
+                        && !line.contains(": ")
+                        && line.contains(" <unreadable up to ")
                 });
             }
         },

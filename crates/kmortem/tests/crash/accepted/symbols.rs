@@ -22,11 +22,39 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["dis entry_SYSCALL_64"],
         explain: |hunk| {
             if hunk.kmortem.is_empty() {
-                const LABELS: [&str; 2] = [" <entry_SYSCALL_64_", " <syscall_return_via_sysret"];
+                const LABELS: [&str; 3] =
+                    [" <entry_SYSCALL_64_", " <entry_SYSRETQ_", " <syscall_return_via_sysret"];
                 hunk.crash.retain(|line| !LABELS.iter().any(|label| line.contains(label)));
             }
         },
         documented: "assembler code that has labels of its own ends at the first of them",
+    },
+    Accepted {
+        commands: &["sym -M"],
+        explain: |hunk| {
+            if hunk.before.contains(" MODULE INIT_") && hunk.crash.is_empty() {
+                hunk.kmortem.retain(|line| !line.contains(" (t) ") && !line.contains(" (d) "));
+            }
+        },
+        documented: "functions of a module that is still starting",
+    },
+    Accepted {
+        commands: &["search *"],
+        explain: |hunk| {
+            let begins = |line: &str, start: &str| line.starts_with(start);
+            // The 2 GB that the kernel's image is mapped in, which crash reads through.
+            hunk.crash.retain(|line| !begins(line, "ffffffff"));
+        },
+        documented: "at addresses of the kernel's image that map nothing",
+    },
+    Accepted {
+        commands: &["search -h -k dead"],
+        explain: |hunk| {
+            if hunk.crash.is_empty() {
+                hunk.kmortem.retain(|line| !line.ends_with(": dead"));
+            }
+        },
+        documented: "memory of a dump beside RAM",
     },
     Accepted {
         commands: &["sym*"],

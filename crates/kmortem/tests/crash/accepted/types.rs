@@ -4,6 +4,15 @@ use super::Accepted;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
+        commands: &["struct module {module}"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, ours| {
+                crash.contains(" <.LC") && without_mark(crash) == without_mark(ours)
+            });
+        },
+        documented: "symbols of the file only",
+    },
+    Accepted {
         commands: &["struct *", "task_struct *", "p *", "list *"],
         explain: |hunk| hunk.take_pairs(|crash, ours| crash != ours && escaped(crash) == ours),
         documented: "bytes that happen to be UTF-8 show as its characters",
@@ -54,4 +63,10 @@ fn escaped(line: &str) -> String {
 fn is_type(line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     matches!(words[..], [size, _] if size.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `member = 0x... <name+1>,` up to the name of something that has none but in
+/// the file.
+fn without_mark(line: &str) -> &str {
+    line.split_once(" <").map_or(line, |(start, _)| start)
 }
