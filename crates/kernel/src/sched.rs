@@ -226,7 +226,7 @@ impl QueueWalk<'_> {
         }
         let on_rq = self.kernel.layout::<TaskEntitiesLayout>()?.on_rq.read(self.kernel, task)?;
         // TASK_ON_RQ_QUEUED or TASK_ON_RQ_MIGRATING
-        (on_rq != 0).then(|| self.task(task)).transpose()
+        (on_rq != 0).then(|| self.kernel.queued_task(task)).transpose()
     }
 
     fn fair(&mut self, queue: Result<u64>, out: &mut Vec<QueuedTask>, depth: usize) -> Result<()> {
@@ -244,7 +244,7 @@ impl QueueWalk<'_> {
                 self.fair(Ok(group), out, depth + 1)?;
                 continue;
             }
-            let task = self.task(entity.wrapping_sub(in_task))?;
+            let task = self.kernel.queued_task(entity.wrapping_sub(in_task))?;
             out.push(QueuedTask {
                 vruntime: layout.vruntime.read(kernel, entity).ok(),
                 deadline: layout.deadline.read(kernel, entity).ok(),
@@ -277,7 +277,7 @@ impl QueueWalk<'_> {
                     self.realtime(Ok(lists), out, depth + 1)?;
                     continue;
                 }
-                out.push(self.task(entity.wrapping_sub(in_task))?);
+                out.push(self.kernel.queued_task(entity.wrapping_sub(in_task))?);
             }
         }
         Ok(())
@@ -299,19 +299,22 @@ impl QueueWalk<'_> {
             if layout.server.read_if_exists(kernel, entity)? == Some(true) {
                 continue;
             }
-            let task = self.task(entity.wrapping_sub(in_task))?;
+            let task = self.kernel.queued_task(entity.wrapping_sub(in_task))?;
             out.push(QueuedTask { deadline: layout.deadline.read(kernel, entity).ok(), ..task });
         }
         Ok(())
     }
+}
 
-    fn task(&self, addr: u64) -> Result<QueuedTask> {
-        let layout = self.kernel.layout::<TaskLayout>()?;
+impl Kernel {
+    /// The task at `addr` as it stands on a runqueue.
+    pub(crate) fn queued_task(&self, addr: u64) -> Result<QueuedTask> {
+        let layout = self.layout::<TaskLayout>()?;
         Ok(QueuedTask {
             task: addr,
-            pid: layout.pid.read(self.kernel, addr)?,
-            comm: layout.comm.read(self.kernel, addr)?,
-            prio: layout.prio.read(self.kernel, addr)?,
+            pid: layout.pid.read(self, addr)?,
+            comm: layout.comm.read(self, addr)?,
+            prio: layout.prio.read(self, addr)?,
             vruntime: None,
             deadline: None,
             delayed: false,

@@ -18,7 +18,6 @@ use crate::sched::{
     FairEntityLayout, QueuedTask, RtEntityLayout, RtQueueLayout, TaskEntitiesLayout,
 };
 use crate::stack::hex;
-use crate::task::TaskLayout;
 use crate::{Kernel, layout};
 
 layout! {
@@ -283,7 +282,7 @@ impl Walk<'_> {
         let current = addr == self.current;
         // `curr` of a queue may lag behind what the CPU runs.
         if !running || current {
-            queued.push(Queued::Task { task: self.task(addr)?, current });
+            queued.push(Queued::Task { task: self.kernel.queued_task(addr)?, current });
         }
         Ok(())
     }
@@ -343,7 +342,7 @@ impl Walk<'_> {
                 let below = entity.my_q.read_if_exists(kernel, found)?.unwrap_or(0);
                 if below == 0 {
                     let addr = found.wrapping_sub(in_task);
-                    let task = QueuedTask { prio: list as i32, ..self.task(addr)? };
+                    let task = QueuedTask { prio: list as i32, ..self.kernel.queued_task(addr)? };
                     queued.push(Queued::Task { task, current: addr == self.current });
                     continue;
                 }
@@ -354,18 +353,5 @@ impl Walk<'_> {
         }
         let throttled = layout.throttled.read_if_exists(kernel, queue)?.unwrap_or(0) != 0;
         Ok(GroupQueue { group, queue, name: self.name(group), throttled, priority: None, queued })
-    }
-
-    fn task(&self, addr: u64) -> Result<QueuedTask> {
-        let layout = self.kernel.layout::<TaskLayout>()?;
-        Ok(QueuedTask {
-            task: addr,
-            pid: layout.pid.read(self.kernel, addr)?,
-            comm: layout.comm.read(self.kernel, addr)?,
-            prio: layout.prio.read(self.kernel, addr)?,
-            vruntime: None,
-            deadline: None,
-            delayed: false,
-        })
     }
 }
