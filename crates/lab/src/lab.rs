@@ -105,12 +105,11 @@ impl Lab {
             .collect()
     }
 
-    /// What drgn answers about a dump, as a JSON file (lab/peers/answers.py).
-    /// Asked once per dump and script; kept beside the dump.
+    /// What drgn answers about a dump, as a JSON file (lab/peers/answers/).
+    /// Asked once per dump and scripts; kept beside the dump.
     pub fn answers(&self, dump: &LabDump) -> Result<PathBuf> {
-        let script = self.matrix.folder.join("peers/answers.py");
-        let text = fs::read(&script).map_err(LabError::io("read", &script))?;
-        let key = cache::key([text.as_slice()]);
+        let scripts = self.matrix.folder.join("peers/answers");
+        let key = peers::scripts_key(&scripts)?;
         let folder = dump.console.parent().unwrap_or(&dump.console);
         let answers = folder.join(format!("drgn.{}.{key}.json", dump.format.name()));
         let _lock = self.cache.lock(&format!("answers-{}", dump.name))?;
@@ -121,7 +120,9 @@ impl Lab {
             let made = scratch.path().join("answers.json");
             let mut command = Command::new(&drgn.path);
             command.args(["-q", "-c"]).arg(&dump.files[0]).arg("-s").arg(&vmlinux.path);
-            host::run_to_file(command.arg(&script), &made)?;
+            // It would leave __pycache__ in the source tree.
+            command.env("PYTHONDONTWRITEBYTECODE", "1").arg(scripts.join("main.py"));
+            host::run_to_file(&mut command, &made)?;
             publish(&made, &answers)?;
         }
         Ok(answers)

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::cache::{Cache, publish};
+use crate::cache::{self, Cache, publish};
 use crate::error::{LabError, Result};
 use crate::host;
 use crate::kernel::{self, Kernel};
@@ -110,4 +110,20 @@ pub(crate) fn drgn(cache: &Cache, matrix: &Matrix) -> Result<Peer> {
         host::run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package]))?;
     }
     Ok(Peer { name: "drgn".to_owned(), version: drgn.version.clone(), path })
+}
+
+/// Changes with any of the scripts that drgn runs.
+pub(crate) fn scripts_key(folder: &Path) -> Result<String> {
+    let error = || LabError::io("read", folder);
+    let mut scripts = Vec::new();
+    for entry in fs::read_dir(folder).map_err(error())? {
+        let path = entry.map_err(error())?.path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    let texts = scripts.iter().map(|path| fs::read(path).map_err(LabError::io("read", path)));
+    let texts: Vec<Vec<u8>> = texts.collect::<Result<_>>()?;
+    Ok(cache::key(texts.iter().map(Vec::as_slice)))
 }

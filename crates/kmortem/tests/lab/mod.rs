@@ -8,11 +8,17 @@ use std::sync::Mutex;
 use kmortem_lab::{Lab, LabDump};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-/// Runs `check` on every standard dump of the lab, and fails with the names of
-/// all dumps that did not pass and why.
-pub(crate) fn for_each_standard_dump(check: impl Fn(&LabDump) -> Result<(), String> + Sync) {
+/// Runs `check` on every standard dump of the lab and on those `also` named, and
+/// fails with the names of all dumps that did not pass and why.
+/// `KMORTEM_DUMPS=k61-live,k7x-sysrq` runs it on those dumps only.
+pub(crate) fn for_each_dump(also: &[&str], check: impl Fn(&LabDump) -> Result<(), String> + Sync) {
     let lab = Lab::open().unwrap();
-    let names = lab.standard_dumps();
+    let names = match std::env::var("KMORTEM_DUMPS") {
+        Ok(names) => names.split(',').map(str::to_owned).collect(),
+        Err(_) => {
+            [lab.standard_dumps(), also.iter().map(|&name| name.to_owned()).collect()].concat()
+        }
+    };
     assert!(!names.is_empty(), "the lab has no dumps");
     let failed = Mutex::new(Vec::new());
     names.clone().into_par_iter().for_each(|name| {
