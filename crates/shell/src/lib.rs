@@ -21,6 +21,8 @@ pub mod complete;
 pub mod date;
 pub mod error;
 mod fallback;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod line;
 mod memory;

@@ -226,7 +226,7 @@ impl Session {
     }
 
     /// Runs the command that `words` are; `text` is the same as typed.
-    fn run_words(
+    pub(crate) fn run_words(
         &mut self,
         words: &[Word],
         text: &str,

@@ -36,9 +36,9 @@ pub struct Session {
 
 impl Session {
     /// A session over `kernel`. Its current task is the one that crashed.
-    pub fn new(kernel: Kernel) -> Session {
+    pub fn new(kernel: impl Into<Arc<Kernel>>) -> Session {
         Session {
-            kernel: Arc::new(kernel),
+            kernel: kernel.into(),
             chosen: None,
             crashed: OnceLock::new(),
             active: Vec::new(),
