@@ -30,9 +30,9 @@ pub struct MappedFile {
 /// What one fault makes resident, as a power of two.
 #[cfg(unix)]
 const BLOCK_SHIFT: u32 = 16;
-/// Blocks (32 MiB) that may be resident.
+/// Blocks (16 MiB) that may be resident.
 #[cfg(unix)]
-const MOST_BLOCKS: usize = 512;
+const MOST_BLOCKS: usize = 256;
 
 /// The blocks of a map that were touched lately: about as many as are resident.
 #[cfg(unix)]
@@ -66,8 +66,10 @@ impl Touched {
                 continue;
             }
             place.store(block + 1, Ordering::Relaxed);
-            // One thread finds the very number.
-            is_full |= self.count.fetch_add(1, Ordering::Relaxed) + 1 == MOST_BLOCKS;
+            // One thread finds the very number. Should it not come to drop the map (others may
+            // keep the processor from it), the next one does.
+            let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+            is_full |= count.is_multiple_of(MOST_BLOCKS);
         }
         is_full
     }

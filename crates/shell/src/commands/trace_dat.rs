@@ -32,9 +32,17 @@ pub(super) fn write(
     names: &FxHashMap<i32, String>,
 ) -> io::Result<Written> {
     let mut gaps = Gaps::default();
-    let mut head = head(buffer.page_bytes, formats);
+    let head = head(buffer.page_bytes, formats);
+    out.write_all(&head)?;
+    let mut at = head.len() as u64;
+    drop(head);
+    // By far the largest part of all in front of the pages, and so not kept beside a copy.
     let symbols = symbols(kernel);
-    put_sized32(&mut head, symbols.as_bytes());
+    at += (size_of::<u32>() + symbols.len()) as u64;
+    out.write_all(&(symbols.len() as u32).to_le_bytes())?;
+    out.write_all(symbols.as_bytes())?;
+    drop(symbols);
+    let mut head = Vec::new();
     // Formats of trace_printk: bprint events show without.
     put_sized32(&mut head, b"");
     put_sized64(&mut head, task_names(names).as_bytes());
@@ -52,8 +60,9 @@ pub(super) fn write(
     head.extend(b"options  \0");
     head.extend(0u16.to_le_bytes());
     head.extend(b"flyrecord\0");
-    let mut at = (head.len() as u64 + u64::from(count) * 16).next_multiple_of(ALIGN);
-    let start = at;
+    let begun = at;
+    at = (at + head.len() as u64 + u64::from(count) * 16).next_multiple_of(ALIGN);
+    let start = at - begun;
     for ring in &rings {
         let size = ring.len() as u64 * buffer.page_bytes;
         head.extend(at.to_le_bytes());
