@@ -6,29 +6,17 @@
 // The group that criterion makes has no place for documentation.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod dumps;
+
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kmortem_kernel::Kernel;
 use kmortem_vmcore::Image;
 
-fn dumps() -> Vec<(String, PathBuf)> {
-    let sample =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../samples/hung-mutex-6.12.vmcore");
-    let mut dumps = vec![("sample".to_owned(), sample)];
-    let lab = kmortem_lab::Lab::open().ok();
-    for name in ["k510-hung", "k61-hung", "k612-hung", "k7x-hung"] {
-        // Only those that are there: a benchmark boots nothing.
-        let found = lab.as_ref().and_then(|lab| lab.find(name).ok().flatten());
-        dumps.extend(found.map(|dump| (name.to_owned(), dump.files[0].clone())));
-    }
-    dumps
-}
-
 fn stages(criterion: &mut Criterion) {
-    for (name, path) in dumps() {
+    for (name, path) in dumps::dumps() {
         let paths = [path];
         let open = || Kernel::open_files(&paths).unwrap();
         let mut group = criterion.benchmark_group(&name);
