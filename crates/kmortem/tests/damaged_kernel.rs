@@ -6,8 +6,8 @@
 // A helper of tests: its panic is the failure.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kmortem_kernel::Kernel;
@@ -121,9 +121,28 @@ fn examples() -> Vec<String> {
     lines.filter(|line| !line.contains(['|', '>', '!'])).collect()
 }
 
+/// What took longest on any of the damaged kernels.
+#[derive(Default)]
+struct Slowest(Mutex<(Duration, String)>);
+
+impl Slowest {
+    /// Runs `question`, which `name` tells apart.
+    fn time<T>(&self, name: impl FnOnce() -> String, question: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let answer = question();
+        let took = start.elapsed();
+        let mut slowest = self.0.lock().unwrap();
+        if took > slowest.0 {
+            *slowest = (took, name());
+        }
+        answer
+    }
+}
+
 /// Everything that the report asks, and what the commands do. The answers.
-fn ask(kernel: Kernel, lines: &[&str]) -> Vec<u8> {
-    let report = kmortem_diagnose::report(&kernel);
+fn ask(kernel: Kernel, lines: &[&str], seed: u64, slowest: &Slowest) -> Vec<u8> {
+    let named = |what: &str| format!("{what} (seed {seed})");
+    let report = slowest.time(|| named("report"), || kmortem_diagnose::report(&kernel));
     let text = kmortem_diagnose::render_text(&report, &kmortem_diagnose::TextOptions::default());
     let mut answers = text.into_bytes();
     let _ = kernel.cgroups().map(|groups| answers.extend(format!("{groups:?}").bytes()));
@@ -131,7 +150,9 @@ fn ask(kernel: Kernel, lines: &[&str]) -> Vec<u8> {
     let mut session = Session::new(kernel);
     let mut remarks = Vec::new();
     let mut out = Output::text(&mut answers, &mut remarks);
-    session.run_all(lines, &mut out).unwrap();
+    for line in lines {
+        slowest.time(|| named(line), || session.run_told(line, &mut out)).unwrap();
+    }
     answers
 }
 
@@ -144,7 +165,8 @@ fn damaged_kernels_answer_what_they_can() {
         let elf = Elf::of(base.as_ref());
         let sound = Kernel::open_files(&dump.files).unwrap();
         let targets = targets(&sound);
-        let whole = ask(Kernel::open_files(&dump.files).unwrap(), LINES);
+        let whole = ask(Kernel::open_files(&dump.files).unwrap(), LINES, 0, &Slowest::default());
+        let slowest = Slowest::default();
         let (opened, changed) = (AtomicU64::new(0), AtomicU64::new(0));
         (0..MUTATIONS / 4).into_par_iter().for_each(|seed| {
             let mut random = Random::new(seed * 31 + name.len() as u64);
@@ -175,12 +197,14 @@ fn damaged_kernels_answer_what_they_can() {
                 Image::from_sources(vec![("damaged".to_owned(), Arc::new(overlay))]).unwrap();
             if let Ok(kernel) = Kernel::open(image) {
                 opened.fetch_add(1, Ordering::Relaxed);
-                let answers = ask(kernel, &lines);
+                let answers = ask(kernel, &lines, seed, &slowest);
                 changed.fetch_add((!answers.starts_with(&whole)).into(), Ordering::Relaxed);
             }
             let took = start.elapsed();
             assert!(took < TOO_LONG, "{name}, seed {seed} took {took:?}: {lines:?}");
         });
+        let (took, what) = slowest.0.into_inner().unwrap();
+        eprintln!("{name}: the slowest was {what}: {took:?}");
         // Damage that closes the dump, or that nobody sees, would test nothing.
         let (opened, changed) = (opened.into_inner(), changed.into_inner());
         assert!(opened > MUTATIONS / 4 / 2, "{name}: {opened} opened");
