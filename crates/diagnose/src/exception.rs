@@ -7,8 +7,8 @@
 //! too: a copy to user space is allowed to fault).
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::arch::x86_64::registers::Registers;
-use kmortem_kernel::instruction::{Instruction, MemoryOperand, register_named};
+use kmortem_kernel::arch::Registers;
+use kmortem_kernel::instruction::{Instruction, MemoryOperand};
 use kmortem_kernel::stack::Stack;
 use serde::Serialize;
 
@@ -130,7 +130,7 @@ impl Exception {
 
     /// Value of a register by name.
     pub fn register(&self, name: &str) -> Option<u64> {
-        self.registers.get(register_named(name)?)
+        self.registers.named(name)
     }
 }
 

@@ -285,12 +285,10 @@ fn regions(kernel: &Kernel, crashed: &Crashed) -> Vec<(Range<u64>, String)> {
     if let Some(map) = kernel.space().direct_map() {
         found.push((map, "the direct map of memory, where that page is not accessible".into()));
     }
-    let word = |name: &str| symbol(name).and_then(|a| kernel.read_u64(a).ok());
-    if let Some(base) = word("vmalloc_base") {
-        // 32 TiB, or 12800 TiB with five levels (Documentation/arch/x86/x86_64/mm.rst).
-        let five = kernel.space().tables().levels == 5;
-        let size: u64 = if five { 12800 << 40 } else { 32 << 40 };
-        found.push((base..base.saturating_add(size), "vmalloc space, unmapped".into()));
+    let areas = kernel.arch().mapped_areas(kernel).unwrap_or_default();
+    let vmalloc = kernel.arch().areas(kernel).vmalloc;
+    if let Some((range, _)) = areas.into_iter().find(|(range, _)| Some(range.start) == vmalloc) {
+        found.push((range, "vmalloc space, unmapped".into()));
     }
     found
 }

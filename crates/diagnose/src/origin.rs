@@ -336,13 +336,14 @@ fn variable_name(symbol: &SymbolAt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmortem_kernel::instruction::decode;
+    use kmortem_kernel::arch::Architecture;
+    use kmortem_kernel::arch::x86_64::X86_64;
 
     fn code(bytes: &[u8]) -> Vec<Instruction> {
         let mut found = Vec::new();
         let mut at = 0;
         while at < bytes.len() {
-            let one = decode(&bytes[at..], 0x1000 + at as u64, None).unwrap();
+            let one = X86_64.decode(&bytes[at..], 0x1000 + at as u64, None).unwrap();
             at += one.length;
             found.push(one);
         }

@@ -8,7 +8,6 @@
 //! pointer, unscrambled, is a free neighbour (or the list's end), the object
 //! that it came out of was free: no other story makes such a value.
 
-use kmortem_kernel::instruction::register_named;
 use kmortem_kernel::layout::{CString, Embedded};
 use kmortem_kernel::{Kernel, layout};
 
@@ -189,7 +188,7 @@ fn candidates(kernel: &Kernel, crashed: &Crashed, exception: &Exception) -> Vec<
         "rbx", "rbp", "r12", "r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "rax", "r8", "r9",
         "r10", "r11",
     ];
-    let registers = names.iter().filter_map(|n| exception.registers.get(register_named(n)?));
+    let registers = names.iter().filter_map(|n| exception.registers.named(n));
     let start = exception.registers.sp();
     let last = crashed.stack.frames.get(exception.frame + 3).or(crashed.stack.frames.last());
     let end = last.map_or(start, |f| f.sp).min(start.saturating_add(1024));

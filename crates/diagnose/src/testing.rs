@@ -1,6 +1,7 @@
 //! Stacks and tasks made in code, for tests of detectors.
 
-use kmortem_kernel::arch::x86_64::registers::{Reg, Registers};
+use kmortem_kernel::arch::Registers;
+use kmortem_kernel::arch::x86_64::registers::{Reg, complete};
 use kmortem_kernel::stack::{Frame, Stack, StackEnd, StackStart, Trust};
 use kmortem_kernel::symbol::SymbolAt;
 use kmortem_kernel::task::{Task, TaskState};
@@ -46,7 +47,7 @@ pub(crate) fn registers(set: &[(Reg, u64)]) -> Registers {
     for (reg, value) in set {
         words[*reg as usize] = *value;
     }
-    Registers::complete(words)
+    complete(words)
 }
 
 /// Makes frame `at` one that an exception stopped.

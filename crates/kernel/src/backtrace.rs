@@ -2,24 +2,11 @@
 
 use std::ops::Range;
 
-use crate::arch::x86_64::registers::Registers;
-use crate::arch::x86_64::stacks::{self, CpuStack};
-use crate::arch::x86_64::unwind::{Stacks, Start, unwind};
-use crate::arch::x86_64::{active, last_call};
+use crate::arch::{CpuStack, Registers, Stacks, Start};
 use crate::error::{Error, Result};
-use crate::layout::Embedded;
 use crate::stack::Stack;
 use crate::task::{Task, TaskLayout};
 use crate::{Kernel, layout};
-
-layout! {
-    /// `struct inactive_task_frame`, arch/x86/include/asm/switch_to.h: what
-    /// `__switch_to_asm` leaves at `thread.sp`.
-    pub struct InactiveFrameLayout for "inactive_task_frame" {
-        bp: u64 = "bp",
-        ret_addr: Embedded = "ret_addr",
-    }
-}
 
 layout! {
     /// `struct vm_struct`, include/linux/vmalloc.h
@@ -33,12 +20,12 @@ layout! {
 impl Kernel {
     /// The stacks of all CPUs, sorted by address.
     pub fn cpu_stacks(&self) -> &[CpuStack] {
-        self.cpu_stacks.get_or_init(|| stacks::cpu_stacks(self).unwrap_or_default())
+        self.cpu_stacks.get_or_init(|| self.arch().cpu_stacks(self).unwrap_or_default())
     }
 
     /// (CPU, registers) for the CPUs whose registers the dump has.
     pub fn cpu_registers(&self) -> &[(u32, Registers)] {
-        self.cpu_registers.get_or_init(|| active::cpu_registers(self).unwrap_or_default())
+        self.cpu_registers.get_or_init(|| self.arch().cpu_registers(self).unwrap_or_default())
     }
 
     /// Bytes of a kernel stack (`THREAD_SIZE`).
@@ -59,7 +46,7 @@ impl Kernel {
     pub fn stack(&self, task: &Task) -> Stack {
         match self.stack_start(task) {
             Ok((start, range)) => {
-                unwind(self, &start, &Stacks { task: range, cpus: self.cpu_stacks() })
+                self.arch().unwind(self, &start, &Stacks { task: range, cpus: self.cpu_stacks() })
             }
             Err(e) => Stack::unavailable(e.to_string()),
         }
@@ -68,7 +55,7 @@ impl Kernel {
     /// A trace from given registers, as on the stack of `task`.
     pub fn stack_from(&self, registers: Registers, task: &Task) -> Stack {
         match self.stack_range(task) {
-            Ok(range) => unwind(
+            Ok(range) => self.arch().unwind(
                 self,
                 &Start::Registers(registers),
                 &Stacks { task: range, cpus: self.cpu_stacks() },
@@ -82,6 +69,8 @@ impl Kernel {
     /// from the first return address there or above it.
     pub fn stack_at(&self, task: &Task, ip: Option<u64>, sp: Option<u64>) -> Stack {
         let start = self.stack_start(task).and_then(|(usual, range)| {
+            // With another stack pointer the frame pointer is another, too.
+            let fp = if sp.is_none() { usual.fp() } else { 0 };
             let (ip, sp) = match (ip, sp) {
                 (None, Some(sp)) => {
                     if !range.contains(&sp) {
@@ -102,11 +91,11 @@ impl Kernel {
                 }
                 (ip, sp) => (ip.unwrap_or(usual.ip()), sp.unwrap_or(usual.sp())),
             };
-            Ok((Start::Switched { sp, at: sp, ip, bp: 0 }, range))
+            Ok((Start::Switched { sp, at: sp, ip, bp: fp }, range))
         });
         match start {
             Ok((start, range)) => {
-                unwind(self, &start, &Stacks { task: range, cpus: self.cpu_stacks() })
+                self.arch().unwind(self, &start, &Stacks { task: range, cpus: self.cpu_stacks() })
             }
             Err(e) => Stack::unavailable(e.to_string()),
         }
@@ -118,26 +107,10 @@ impl Kernel {
             let regs = self.cpu_registers().iter().find(|(cpu, _)| *cpu == task.cpu);
             return match regs {
                 Some((_, regs)) => Ok((Start::Registers(*regs), range)),
-                None => Ok((last_call::find(self, task)?, range)),
+                None => Ok((self.arch().last_call(self, task)?, range)),
             };
         }
-        let layout = self.layout::<TaskLayout>()?;
-        let sp = layout.thread_sp.read(self, task.addr)?;
-        if !range.contains(&sp) {
-            return Err(Error::corrupt(
-                format!("the saved stack pointer ({sp:#x}) of task {}", task.pid),
-                task.addr,
-            ));
-        }
-        let frame = self.layout::<InactiveFrameLayout>()?;
-        let at = frame.ret_addr.address(sp)?;
-        let start = Start::Switched {
-            sp: at + 8,
-            at,
-            ip: self.read_u64(at)?,
-            bp: frame.bp.read(self, sp)?,
-        };
-        Ok((start, range))
+        Ok((self.arch().switched_out(self, task)?, range))
     }
 }
 
@@ -158,7 +131,8 @@ fn thread_size(kernel: &Kernel) -> Result<u64> {
             continue;
         }
         let pages = u64::from(vm.nr_pages.read(kernel, area)?);
-        if let Some(size) = Some(pages * 4096).filter(plausible) {
+        if let Some(size) = Some(pages.saturating_mul(kernel.image().page_size())).filter(plausible)
+        {
             return Ok(size);
         }
     }

@@ -1,22 +1,15 @@
-//! Code as text, in the syntax of objdump and gdb (AT&T).
-//!
-//! The text of an instruction is iced-x86's, brought to what binutils
-//! (opcodes/i386-dis.c) writes where the two differ: see [`text_of`]. Addresses
+//! Code as text, in the syntax of objdump and gdb. Addresses
 //! that an instruction names get their symbols from kallsyms. What is decoded
 //! is the dead kernel's memory, with the alternatives, static calls and static
 //! keys that were patched in, not the file that was built.
 
-use iced_x86::{
-    Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, Mnemonic, OpKind, Register,
-};
 use serde::Serialize;
 
+use crate::arch::CodeWriter;
 use crate::error::{Error, Result};
 use crate::stack::{hex, hex_option};
 use crate::{Kernel, SymbolAt};
 
-/// No instruction is longer (Intel SDM volume 2, 2.3.11).
-const LONGEST: usize = 15;
 /// No function of a kernel is longer; what follows has no symbols.
 const LONGEST_FUNCTION: u64 = 1 << 20;
 
@@ -44,6 +37,22 @@ pub struct CodeLine {
     pub target_in_text: bool,
 }
 
+/// The text of one instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeText {
+    /// Bytes that it takes.
+    pub length: usize,
+    /// Its text, without the names of addresses.
+    pub text: String,
+    /// What it jumps to, calls, or means relative to itself.
+    pub target: Option<u64>,
+    /// Whether it is a jump or call, whose text `target` ends.
+    pub is_branch: bool,
+}
+
+/// Bytes of the longest instruction of any architecture.
+const LONGEST: usize = 16;
+
 /// Memory that holds code: fills the buffer from an address on.
 pub type ReadCode<'r> = &'r dyn Fn(u64, &mut [u8]) -> Result<()>;
 
@@ -51,47 +60,44 @@ pub type ReadCode<'r> = &'r dyn Fn(u64, &mut [u8]) -> Result<()>;
 pub struct Disassembler<'k> {
     kernel: &'k Kernel,
     read: ReadCode<'k>,
-    formatter: GasFormatter,
+    writer: CodeWriter,
     at: u64,
 }
 
 impl<'k> Disassembler<'k> {
     /// From `start` on, of the memory that `read` reads.
     pub fn new(kernel: &'k Kernel, read: ReadCode<'k>, start: u64) -> Disassembler<'k> {
-        Disassembler { kernel, read, formatter: formatter(), at: start }
+        Disassembler { kernel, read, writer: kernel.arch().code_writer(), at: start }
     }
 
     /// The instruction at the next address.
     pub fn next_line(&mut self) -> Result<CodeLine> {
         let address = self.at;
         let mut buf = [0; LONGEST];
-        let bytes = self.code(address, &mut buf)?;
-        let instruction = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).decode();
+        let longest = self.kernel.arch().longest_instruction().min(LONGEST);
+        let bytes = self.code(address, &mut buf[..longest])?;
+        let code = (self.writer)(bytes, address);
+        let length = code.length.clamp(1, bytes.len().max(1));
         let symbols = |addr: u64| self.kernel.symbol_at(addr);
-        let (text, target) = match instruction.is_invalid() {
-            true => ("(bad)".to_owned(), None),
-            false => text_of(&mut self.formatter, &instruction, bytes),
-        };
-        let length = if instruction.is_invalid() { 1 } else { instruction.len() };
         self.at = address.wrapping_add(length as u64);
         Ok(CodeLine {
             address,
             symbol: symbols(address),
             bytes: bytes.iter().take(length).map(|b| format!("{b:02x}")).collect(),
-            text,
-            target,
-            target_symbol: target.and_then(symbols).filter(is_named_by),
-            target_in_text: is_branch(&instruction),
+            text: code.text,
+            target: code.target,
+            target_symbol: code.target.and_then(symbols).filter(is_named_by),
+            target_in_text: code.is_branch,
         })
     }
 
     /// The bytes at `address`, as many as an instruction may have, fewer at the
     /// end of what can be read.
-    fn code<'b>(&self, address: u64, buf: &'b mut [u8; LONGEST]) -> Result<&'b [u8]> {
+    fn code<'b>(&self, address: u64, buf: &'b mut [u8]) -> Result<&'b [u8]> {
         let in_page = (4096 - (address & 0xfff)) as usize;
         match (self.read)(address, buf) {
             Ok(()) => Ok(buf),
-            Err(_) if in_page < LONGEST => {
+            Err(_) if in_page < buf.len() => {
                 (self.read)(address, &mut buf[..in_page])?;
                 Ok(&buf[..in_page])
             }
@@ -121,11 +127,7 @@ impl Kernel {
     /// The instructions of `range`, a function, without the padding behind it.
     pub fn function_lines(&self, range: std::ops::Range<u64>) -> Result<Vec<CodeLine>> {
         let mut lines = self.code_lines(range)?;
-        let used = lines.iter().rposition(|line| !is_padding(line)).map_or(0, |last| last + 1);
-        if let Some(last) = used.checked_sub(1) {
-            let traps = lines[used..].iter().take_while(|line| line.text == "int3").count();
-            lines.truncate(used + traps.min(traps_behind(&lines[last])));
-        }
+        lines.truncate(self.arch().lines_of_function(&lines));
         Ok(lines)
     }
 
@@ -150,159 +152,4 @@ impl Kernel {
 /// and its own tables are the last symbols before data without names.
 fn is_named_by(symbol: &SymbolAt) -> bool {
     symbol.offset == 0 || !symbol.name.starts_with("kallsyms_")
-}
-
-/// What fills the room between two functions: `nop` in all its forms, `int3`,
-/// zeros behind the last one.
-fn is_padding(line: &CodeLine) -> bool {
-    let mut names = line.text.split_whitespace().filter(|word| !matches!(*word, "data16" | "cs"));
-    let name = names.next().unwrap_or_default();
-    name.starts_with("nop")
-        || name == "int3"
-        || (name == "xchg" && line.text.ends_with(" %ax,%ax"))
-        || line.bytes == "0000"
-}
-
-/// How many `int3` behind the last instruction belong to the function: a return
-/// has room for a jump of 5 bytes (arch/x86/kernel/alternative.c,
-/// `apply_returns`), and one stands behind an indirect jump (-mharden-sls).
-fn traps_behind(last: &CodeLine) -> usize {
-    let thunk = |symbol: &SymbolAt| symbol.name.starts_with("__x86_indirect_thunk");
-    match last.text.split_whitespace().next() {
-        Some("ret") => 4,
-        Some("jmp") if last.target.is_none() || last.target_symbol.as_ref().is_some_and(thunk) => 1,
-        _ => 0,
-    }
-}
-
-fn formatter() -> GasFormatter {
-    let mut formatter = GasFormatter::new();
-    let options = formatter.options_mut();
-    options.set_space_after_operand_separator(false);
-    options.set_uppercase_hex(false);
-    options.set_first_operand_char_index(7);
-    options.set_rip_relative_addresses(true);
-    options.set_small_hex_numbers_in_decimal(false);
-    options.set_show_zero_displacements(true);
-    options.set_branch_leading_zeros(false);
-    options.set_always_show_scale(true);
-    options.set_show_useless_prefixes(true);
-    formatter
-}
-
-fn is_branch(instruction: &Instruction) -> bool {
-    instruction.op_count() > 0
-        && matches!(
-            instruction.op0_kind(),
-            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-        )
-}
-
-/// The text of an instruction as binutils writes it, and the address in it.
-fn text_of(
-    formatter: &mut GasFormatter,
-    instruction: &Instruction,
-    bytes: &[u8],
-) -> (String, Option<u64>) {
-    let mut text = String::new();
-    formatter.format(instruction, &mut text);
-    // The formatter leaves the comma of a scale where there is no index.
-    let mut text = text.replace(",)", ")");
-    if instruction.is_string_instruction() && instruction.segment_prefix() == Register::None {
-        text = text.replace("(%rdi)", "%es:(%rdi)").replace("(%rsi)", "%ds:(%rsi)");
-    }
-    text = text.replace("repe ", "repz ").replace("repne ", "repnz ");
-    match instruction.mnemonic() {
-        Mnemonic::In | Mnemonic::Out => text = text.replace("%dx", "(%dx)"),
-        // The form with two registers is named in full, also where they are one.
-        Mnemonic::Imul if instruction.op_count() == 3 => {
-            if let [_, _] = *text.split(',').collect::<Vec<_>>()
-                && let Some((_, register)) = text.rsplit_once(',')
-            {
-                text = format!("{text},{register}");
-            }
-        }
-        // Named with 32 bits, of which it takes 16.
-        Mnemonic::Lkgs if instruction.op0_kind() == OpKind::Register => {
-            let register = instruction.op0_register().full_register32();
-            text = format!("lkgs   %{register:?}").to_lowercase();
-        }
-        // 64 bits are the only size that they have.
-        Mnemonic::Push | Mnemonic::Pop => {
-            for (long, short) in [("pushq  ", "push   "), ("popq   ", "pop    ")] {
-                text = text.replace(long, short);
-            }
-        }
-        // Shifts by one have a form without the number.
-        Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror
-            if format!("{:?}", instruction.code()).ends_with("_1") =>
-        {
-            text = text.replace("$0x1,", "$1,");
-        }
-        _ => {}
-    }
-    if text.contains("%cs:") {
-        let words = text.replace("%cs:", "");
-        text = format!("cs {}", words.split_whitespace().collect::<Vec<_>>().join(" "));
-    }
-    // One operand size prefix means 16 bits, each more stands for itself.
-    let prefixes = bytes.iter().take_while(|byte| **byte == 0x66).count();
-    for _ in text.matches("data16").count() + 1..prefixes {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        text = format!("data16 {}", words.join(" "));
-    }
-    let target = if is_branch(instruction) {
-        Some(instruction.near_branch_target())
-    } else if instruction.is_ip_rel_memory_operand() {
-        Some(instruction.ip_rel_memory_address())
-    } else {
-        None
-    };
-    (text.trim_end().to_owned(), target)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(bytes: &[u8]) -> String {
-        let instruction = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).decode();
-        text_of(&mut formatter(), &instruction, bytes).0
-    }
-
-    #[test]
-    fn text_is_that_of_binutils() {
-        for (bytes, expected) in [
-            (&[0xf3, 0x0f, 0x1e, 0xfa][..], "endbr64"),
-            (&[0x0f, 0x1f, 0x44, 0, 0], "nopl   0x0(%rax,%rax,1)"),
-            (&[0x66, 0x66, 0x66, 0x66, 0x90], "data16 data16 data16 xchg %ax,%ax"),
-            (&[0x66, 0x90], "xchg   %ax,%ax"),
-            (&[0x2e, 0x0f, 0x1f, 0x44, 0, 0], "cs nopl 0x0(%rax,%rax,1)"),
-            (&[0xf3, 0x48, 0xab], "rep stos %rax,%es:(%rdi)"),
-            (&[0x48, 0xa5], "movsq  %ds:(%rsi),%es:(%rdi)"),
-            (&[0xf3, 0xa6], "repz cmpsb %es:(%rdi),%ds:(%rsi)"),
-            (&[0x48, 0x69, 0xc0, 0x10, 3, 0, 0], "imul   $0x310,%rax,%rax"),
-            (&[0x48, 0xd1, 0xe8], "shr    $1,%rax"),
-            (&[0xff, 0x75, 0xf8], "push   -0x8(%rbp)"),
-            (&[0xed], "in     (%dx),%eax"),
-            (&[0xf0, 0x0f, 0xc1, 0x02], "lock xadd %eax,(%rdx)"),
-            (&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0], "mov    0x10(%rip),%rax"),
-            (&[0x65, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], "mov    %gs:0x28,%rax"),
-            (&[0xff, 0xe0], "jmp    *%rax"),
-            (&[0xf2, 0x0f, 0x00, 0xf7], "lkgs   %edi"),
-        ] {
-            assert_eq!(text(bytes), expected);
-        }
-    }
-
-    #[test]
-    fn addresses_of_jumps_and_data_are_known() {
-        let of = |bytes: &[u8]| {
-            let instruction = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).decode();
-            text_of(&mut formatter(), &instruction, bytes).1
-        };
-        assert_eq!(of(&[0xeb, 0x10]), Some(0x1012));
-        assert_eq!(of(&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0]), Some(0x1017));
-        assert_eq!(of(&[0xff, 0xe0]), None);
-    }
 }

@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kmortem_debuginfo::btf::{Btf, Type};
 use kmortem_debuginfo::kallsyms::{Kallsyms, Tables};
 use kmortem_debuginfo::orc::{OrcEntry, OrcTable};
-use kmortem_vmcore::{Image, Machine, VmcoreInfo};
+use kmortem_vmcore::{Image, VmcoreInfo};
 use rustc_hash::FxHashMap;
 
-use crate::arch::x86_64::locate::{self, Located};
-use crate::arch::x86_64::registers::Registers;
-use crate::arch::x86_64::stacks::CpuStack;
+use crate::arch::{Architecture, CpuStack, Located, Registers, of_machine, x86_64};
 use crate::code_cache::CodeCache;
 use crate::error::{Error, OpenError, Result};
 use crate::layout::Layout;
@@ -30,6 +28,7 @@ const LARGEST_BTF: u64 = 256 << 20;
 /// A dead kernel. `Sync`: questions may be asked from many threads.
 pub struct Kernel {
     image: Arc<Image>,
+    arch: &'static dyn Architecture,
     space: AddressSpace,
     how_found: String,
     vmcoreinfo: Option<VmcoreInfo>,
@@ -56,12 +55,15 @@ impl Kernel {
 
     /// Finds the kernel in `image` and reads its symbols.
     pub fn open(image: Image) -> Result<Kernel, OpenError> {
-        if let Some(machine) = image.info().machine.filter(|m| *m != Machine::X86_64) {
-            return Err(OpenError::Architecture(machine.to_string()));
-        }
+        let arch: &'static dyn Architecture = match image.info().machine {
+            Some(machine) => {
+                of_machine(machine).ok_or_else(|| OpenError::Architecture(machine.to_string()))?
+            }
+            None => &x86_64::X86_64,
+        };
         let image = Arc::new(image);
-        let Located { tables, phys_base, vmcoreinfo, image_range, how } = locate::locate(&image)?;
-        let space = AddressSpace::new(image.clone(), tables, image_range, phys_base);
+        let Located { tables, image_offset, vmcoreinfo, image_range, how } = arch.locate(&image)?;
+        let space = AddressSpace::new(image.clone(), tables, image_range, image_offset);
         // VMCOREINFO proves that this is a kernel and names a few symbols: a
         // dump that lost the symbol table still yields what hangs on those.
         let kallsyms = match (load_kallsyms(&space, vmcoreinfo.as_ref()), &vmcoreinfo) {
@@ -71,6 +73,7 @@ impl Kernel {
         };
         let mut kernel = Kernel {
             image,
+            arch,
             space,
             how_found: how,
             vmcoreinfo,
@@ -88,27 +91,13 @@ impl Kernel {
             rules: CodeCache::default(),
             frame_symbols: CodeCache::default(),
         };
-        kernel.learn_direct_map();
+        if let Some(map) = arch.direct_map(&kernel) {
+            kernel.space.set_direct_map(map);
+        }
         if kernel.vmcoreinfo.is_none() {
             kernel.vmcoreinfo = kernel.own_vmcoreinfo().ok().flatten();
         }
         Ok(kernel)
-    }
-
-    /// Base and size of the direct map. Randomised kernels keep the base in
-    /// `page_offset_base`; others have it at a fixed place
-    /// (Documentation/arch/x86/x86_64/mm.rst).
-    fn learn_direct_map(&self) {
-        let levels = self.space.tables().levels;
-        let fixed: u64 = if levels == 5 { 0xff11_0000_0000_0000 } else { 0xffff_8880_0000_0000 };
-        let variable = |name: &str| self.symbol(name).and_then(|a| self.read_u64(a)).ok();
-        let base = variable("page_offset_base").filter(|b| *b >> 63 == 1).unwrap_or(fixed);
-        let largest: u64 = if levels == 5 { 1 << 55 } else { 1 << 46 };
-        let size = match variable("vmalloc_base") {
-            Some(end) if end > base => (end - base).min(largest),
-            _ => largest,
-        };
-        self.space.set_direct_map(base, size);
     }
 
     /// The VMCOREINFO that the kernel keeps for itself in `vmcoreinfo_data`.
@@ -122,6 +111,11 @@ impl Kernel {
     /// The dump.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// What is particular to the processors that ran this kernel.
+    pub fn arch(&self) -> &'static dyn Architecture {
+        self.arch
     }
 
     /// Kernel virtual memory.
@@ -158,14 +152,12 @@ impl Kernel {
         })
     }
 
-    /// By how much KASLR moved the kernel's image, in bytes. From `_text` and
-    /// the address that x86_64 kernels are linked to (CONFIG_PHYSICAL_START).
+    /// By how much KASLR moved the kernel's image, in bytes.
     pub fn kaslr_offset(&self) -> Option<u64> {
         if let Some(offset) = self.vmcoreinfo.as_ref().and_then(|v| v.kernel_offset()) {
             return Some(offset);
         }
-        let linked = 0xffff_ffff_8100_0000u64;
-        self.symbol("_text").ok().and_then(|text| text.checked_sub(linked))
+        self.arch.kaslr_offset(self)
     }
 
     // --- memory -----------------------------------------------------------

@@ -66,6 +66,7 @@ pub mod printk;
 pub mod rbtree;
 pub mod resource;
 pub mod rlimit;
+pub mod saved_registers;
 pub mod sbitmap;
 pub mod sched;
 pub mod search;

@@ -85,15 +85,9 @@ pub struct Page {
 }
 
 impl Kernel {
-    /// Address of the record of page frame 0. Kernels with
-    /// CONFIG_RANDOMIZE_MEMORY have it in a variable, others at a fixed place
-    /// (Documentation/arch/x86/x86_64/mm.rst).
+    /// Address of the record of page frame 0.
     pub fn vmemmap(&self) -> Result<u64> {
-        match self.symbol("vmemmap_base") {
-            Ok(variable) => self.read_u64(variable),
-            Err(_) if self.space().tables().levels == 5 => Ok(0xffd4_0000_0000_0000),
-            Err(_) => Ok(0xffff_ea00_0000_0000),
-        }
+        self.arch().vmemmap(self)
     }
 
     /// Address of the `struct page` of the frame that has physical `phys`.

@@ -14,8 +14,8 @@ use memchr::memmem::Finder;
 use rayon::prelude::*;
 
 use crate::Kernel;
-use crate::arch::x86_64::START_KERNEL_MAP;
-use crate::arch::x86_64::mapped::{Mapped, Run, clip};
+use crate::arch::DirectMap;
+use crate::arch::mapped::{Mapped, Run, clip};
 use crate::error::Result;
 
 const PAGE: u64 = 4096;
@@ -94,16 +94,16 @@ impl Kernel {
     pub fn kernel_runs(&self, range: Range<u64>, part: KernelPart) -> Result<Runs<'_>> {
         let mut runs: Runs<'_> = Box::new(std::iter::empty());
         if part != KernelPart::Mapped
-            && let Some(map) = self.space().direct_map()
+            && let Some(DirectMap { range: map, phys }) = self.space().linear().cloned()
         {
             let range = range.clone();
             runs = Box::new(self.image().present().filter_map(move |present| {
-                let addr = map.start.checked_add(present.start)?;
+                let addr = map.start.checked_add(present.start.checked_sub(phys)?)?;
                 let whole = Run { addr, phys: present.start, len: present.end - present.start };
                 clip(whole, &range)
             }));
         }
-        for (own, part_of) in self.mapped_areas()? {
+        for (own, part_of) in self.arch().mapped_areas(self)? {
             if part == KernelPart::All || part == part_of {
                 let range = own.start.max(range.start)..own.end.min(range.end);
                 if range.start < range.end {
@@ -113,32 +113,6 @@ impl Kernel {
             }
         }
         Ok(runs)
-    }
-
-    /// The areas behind the direct map (Documentation/arch/x86/x86_64/mm.rst),
-    /// ascending. Guard holes, the shadow of KASAN and the stacks of ESPFIX, all
-    /// of which map one page many times, are none of them.
-    fn mapped_areas(&self) -> Result<Vec<(Range<u64>, KernelPart)>> {
-        let five = self.space().tables().levels == 5;
-        let vmalloc = match self.symbol("vmalloc_base").and_then(|base| self.read_u64(base)) {
-            Ok(base) => base,
-            Err(_) if five => 0xffa0_0000_0000_0000,
-            Err(_) => 0xffff_c900_0000_0000,
-        };
-        let vmemmap = self.vmemmap()?;
-        let (vmalloc_len, vmemmap_len) =
-            if five { (12800u64 << 40, 512u64 << 40) } else { (32u64 << 40, 1u64 << 40) };
-        let vmalloc_end = vmalloc.saturating_add(vmalloc_len).min(vmemmap.max(vmalloc));
-        let vmemmap_end = vmemmap.saturating_add(vmemmap_len).min(START_KERNEL_MAP);
-        let image = self.space().image_range();
-        // Fixed mappings begin where the modules end.
-        const MODULES_END: u64 = 0xffff_ffff_ff00_0000;
-        Ok(vec![
-            (vmalloc..vmalloc_end, KernelPart::Mapped),
-            (vmemmap..vmemmap_end, KernelPart::Mapped),
-            (START_KERNEL_MAP..image.end, KernelPart::Linear),
-            (image.end..MODULES_END, KernelPart::Mapped),
-        ])
     }
 
     /// Searches `runs`; `progress` counts bytes, `found` takes what was found in

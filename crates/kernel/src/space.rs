@@ -1,7 +1,7 @@
 //! Kernel virtual memory of the dead machine, read through its page tables.
 //!
-//! Two ranges need no walk: the kernel's image (linear from `phys_base`) and,
-//! once `page_offset_base` is known, the direct map of all physical memory.
+//! Two ranges need no walk: the kernel's image (linear) and, once its
+//! place is known, the direct map of all physical memory.
 //! Everything else (vmalloc, modules, vmemmap, per-CPU entry areas) is walked
 //! and remembered page by page in a small translation cache.
 
@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use kmortem_debuginfo::{Memory, MemoryError};
 use kmortem_vmcore::Image;
 
-use crate::arch::x86_64::START_KERNEL_MAP;
-use crate::arch::{Mapping, PageTables, WalkError};
+use crate::arch::{DirectMap, Mapping, PageTables, WalkError};
 use crate::error::{Error, Fault, Result};
 
 const SHARDS: usize = 16;
@@ -31,8 +30,8 @@ pub struct AddressSpace {
     image: Arc<Image>,
     tables: PageTables,
     image_range: Range<u64>,
-    phys_base: Option<u64>,
-    direct_map: OnceLock<Range<u64>>,
+    image_offset: Option<u64>,
+    direct_map: OnceLock<DirectMap>,
     cache: Vec<Mutex<[Slot; SLOTS]>>,
     interrupt: Arc<AtomicBool>,
 }
@@ -43,7 +42,7 @@ impl AddressSpace {
         image: Arc<Image>,
         tables: PageTables,
         image_range: Range<u64>,
-        phys_base: Option<u64>,
+        image_offset: Option<u64>,
     ) -> AddressSpace {
         let empty = [Slot { page: u64::MAX, phys: 0 }; SLOTS];
         let cache = (0..SHARDS).map(|_| Mutex::new(empty)).collect();
@@ -51,28 +50,33 @@ impl AddressSpace {
             image,
             tables,
             image_range,
-            phys_base,
+            image_offset,
             direct_map: OnceLock::new(),
             cache,
             interrupt: Arc::default(),
         }
     }
 
-    /// Tells where the direct map lies (from `page_offset_base`), so that
-    /// reads in it need no page tables. `size` in bytes.
-    pub(crate) fn set_direct_map(&self, base: u64, size: u64) {
-        let _ = self.direct_map.set(base..base.saturating_add(size));
+    /// Tells where the direct map lies, so that reads in it need no page tables.
+    pub(crate) fn set_direct_map(&self, map: DirectMap) {
+        let _ = self.direct_map.set(map);
+    }
+
+    /// The direct map of physical memory, when known.
+    pub fn linear(&self) -> Option<&DirectMap> {
+        self.direct_map.get()
     }
 
     /// Virtual range of the direct map of physical memory, when known.
     pub fn direct_map(&self) -> Option<Range<u64>> {
-        self.direct_map.get().cloned()
+        self.direct_map.get().map(|map| map.range.clone())
     }
 
     /// The direct-map address of a physical one.
     pub fn phys_to_virt(&self, phys: u64) -> Option<u64> {
         let map = self.direct_map.get()?;
-        map.start.checked_add(phys).filter(|va| *va < map.end)
+        let offset = phys.wrapping_sub(map.phys);
+        map.range.start.checked_add(offset).filter(|va| *va < map.range.end)
     }
 
     /// The page tables of the kernel.
@@ -90,22 +94,22 @@ impl AddressSpace {
         self.image_range.clone()
     }
 
-    /// Physical address of the image's link base (`__START_KERNEL_map`).
-    pub fn phys_base(&self) -> Option<u64> {
-        self.phys_base
+    /// What a virtual address in the image is above its physical one.
+    pub fn image_offset(&self) -> Option<u64> {
+        self.image_offset
     }
 
     /// Physical address of a kernel virtual one.
     pub fn translate(&self, addr: u64) -> Result<u64> {
         if self.image_range.contains(&addr)
-            && let Some(base) = self.phys_base
+            && let Some(offset) = self.image_offset
         {
-            return Ok(addr.wrapping_sub(START_KERNEL_MAP).wrapping_add(base));
+            return Ok(addr.wrapping_sub(offset));
         }
         if let Some(map) = self.direct_map.get()
-            && map.contains(&addr)
+            && map.range.contains(&addr)
         {
-            return Ok(addr - map.start);
+            return Ok((addr - map.range.start).wrapping_add(map.phys));
         }
         let page = addr >> 12;
         let shard = &self.cache[(page as usize) % SHARDS];

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use crate::Kernel;
-use crate::arch::x86_64::registers::Registers;
-use crate::arch::x86_64::stacks::StackKind;
+use crate::arch::{Registers, StackKind};
 use crate::symbol::SymbolAt;
 
 /// How far a frame can be trusted.
@@ -65,6 +64,7 @@ pub fn base_name(name: &str) -> &str {
 }
 
 /// Where and why a stack ends.
+#[allow(clippy::large_enum_variant, reason = "there is one per trace")]
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case", tag = "end")]
 pub enum StackEnd {

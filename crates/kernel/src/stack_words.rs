@@ -7,8 +7,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use crate::Kernel;
-use crate::arch::x86_64::registers::{PT_REGS_SIZE, Registers};
-use crate::arch::x86_64::stacks::StackKind;
+use crate::arch::{Registers, StackKind};
 use crate::error::Result;
 use crate::stack::{Frame, Stack, StackEnd, Trust, hex};
 use crate::symbol::SymbolAt;
@@ -106,7 +105,7 @@ impl Kernel {
                 Err(e) => return Stack { end: StackEnd::Broken { reason: e.to_string() }, ..real },
             };
             for word in words.into_iter().filter(|word| word.symbol.offset != 0) {
-                let entry = word.symbol.name.starts_with("asm_");
+                let entry = self.arch().is_exception_entry(&word.symbol.name);
                 let saved = entry.then(|| self.interrupted_at(word.at + 8)).flatten();
                 frames.push(stale(word.pc, word.at, Some(word.symbol), part.kind, None));
                 if let Some(regs) = saved.filter(|regs| !regs.is_user()) {
@@ -120,8 +119,9 @@ impl Kernel {
 
     /// Registers at `addr`, if they can be such of interrupted code.
     fn interrupted_at(&self, addr: u64) -> Option<Registers> {
-        let bytes = self.read_bytes(addr, PT_REGS_SIZE).ok()?;
-        let regs = Registers::from_bytes(&bytes).filter(Registers::is_plausible)?;
+        let set = self.arch().register_set();
+        let bytes = self.read_bytes(addr, set.size()).ok()?;
+        let regs = Registers::from_bytes(set, &bytes).filter(Registers::is_plausible)?;
         (regs.is_user() || self.is_text(regs.ip()) && regs.sp() >> 63 == 1).then_some(regs)
     }
 

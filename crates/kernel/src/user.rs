@@ -8,6 +8,7 @@ use crate::arch::{PageTables, WalkError};
 use crate::error::{Error, Fault, Result};
 use crate::mm::MmLayout;
 use crate::task::Task;
+use crate::translation::EntryMeaning;
 
 /// The address space of a process.
 pub struct UserSpace<'k> {
@@ -28,9 +29,7 @@ impl Kernel {
     pub fn user_space_of(&self, mm: u64) -> Result<UserSpace<'_>> {
         let pgd = self.layout::<MmLayout>()?.pgd.read(self, mm)?;
         let root = self.space().translate(pgd)?;
-        let kernel = self.space().tables();
-        let tables =
-            PageTables { root, levels: kernel.levels, encryption_mask: kernel.encryption_mask };
+        let tables = self.space().tables().of_user(root);
         Ok(UserSpace { kernel: self, tables })
     }
 }
@@ -65,16 +64,16 @@ impl UserSpace<'_> {
         match self.tables.walk(self.kernel.image(), addr) {
             Ok(mapping) => (Ok(UserPage::Present(mapping.phys)), rest(mapping.page_size)),
             Err(WalkError::NotPresent { level: 1, entry }) if entry != 0 => {
-                // arch/x86/include/asm/pgtable_64.h: 5 bits of type on top, the
-                // offset inverted below them (L1TF), 9 bits of flags.
-                let (area, offset) = ((entry >> 59) as u32, !entry << 5 >> 14);
-                (Ok(UserPage::Swapped { area, offset }), rest(4096))
+                let page = match self.kernel.arch().entry_meaning(self.kernel, entry) {
+                    EntryMeaning::Swap { area, offset } => UserPage::Swapped { area, offset },
+                    EntryMeaning::Empty | EntryMeaning::Page { .. } => UserPage::None,
+                };
+                (Ok(page), rest(self.tables.page_size()))
             }
             Err(WalkError::NotPresent { level, .. }) => {
-                let shift = 12 + 9 * (u32::from(level).clamp(1, 5) - 1);
-                (Ok(UserPage::None), rest(1 << shift))
+                (Ok(UserPage::None), rest(1 << self.tables.shift(level)))
             }
-            Err(e) => (Err(Error::Read { addr, fault: e.into() }), rest(4096)),
+            Err(e) => (Err(Error::Read { addr, fault: e.into() }), rest(self.tables.page_size())),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::arch::x86_64::registers::Registers;
+use crate::arch::Registers;
 use crate::error::{Error, Result};
 use crate::layout::Embedded;
 use crate::stack::StackEnd;

@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::TaskRef;
 use crate::Kernel;
-use crate::arch::x86_64::registers::Reg;
 use crate::error::Result;
 use crate::stack::{hex, hex_option};
 use crate::symbol::SymbolAt;
@@ -72,7 +71,7 @@ impl Kernel {
         let mut interrupted = stack.frames.iter().filter(|frame| frame.is_interrupted());
         let frame = interrupted.find(|frame| is_slow_path(frame.function()))?;
         let function = frame.function().to_owned();
-        let argument = frame.registers.and_then(|registers| registers.get(Reg::Di));
+        let argument = frame.registers.and_then(|registers| registers.argument());
         let word = argument.and_then(|lock| self.read_u32(lock).ok());
         let held = word.is_some_and(|word| is_held(word, cpus, &function));
         let lock = argument.filter(|_| held);

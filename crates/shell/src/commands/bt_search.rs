@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::arch::x86_64::exceptions::{CpuStackRegisters, SavedRegisters};
-use kmortem_kernel::arch::x86_64::stacks::StackKind;
+use kmortem_kernel::arch::StackKind;
+use kmortem_kernel::saved_registers::{CpuStackRegisters, SavedRegisters};
 use kmortem_kernel::stack_check::Overflow;
 use kmortem_kernel::task::{Task, TaskTable};
 use serde::Serialize;
 
-use super::stack_text::{Style, render_registers};
+use super::stack_registers::render_registers;
+use super::stack_text::Style;
 use super::task_header;
 use crate::error::CommandError;
 use crate::output::Output;
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
     use crate::commands::stack_text::Radix;
     use kmortem_kernel::SymbolAt;
-    use kmortem_kernel::arch::x86_64::registers::Registers;
+    use kmortem_kernel::arch::x86_64::registers::complete;
 
     #[test]
     fn frames_stand_below_the_name_of_the_stack() {
@@ -145,7 +146,7 @@ mod tests {
             addr: 0xff52_5e03_0010_09f8,
             user,
             symbol: (!user).then(|| symbol.clone()),
-            registers: Registers::complete(std::array::from_fn(|i| i as u64)),
+            registers: complete(std::array::from_fn(|i| i as u64)),
         };
         let stack = |kind, found| CpuStackRegisters { cpu: 1, kind, found, unread: None };
         let style = Style { offsets: false, radix: Radix::Decimal, doubts: true };

@@ -4,14 +4,14 @@
 use std::io::{self, Write};
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::arch::x86_64::registers::PT_REGS_SIZE;
 use kmortem_kernel::stack::{Stack, StackEnd};
 use kmortem_kernel::stack_words::{TextWord, WordMeaning};
 use kmortem_kernel::symbol::SymbolAt;
 use kmortem_kernel::task::Task;
 use serde::Serialize;
 
-use super::stack_text::{FrameWords, Style, render_exception, render_registers, render_switch};
+use super::stack_registers::render_registers;
+use super::stack_text::{FrameWords, Style, render_exception, render_switch};
 use super::task_header;
 use crate::error::CommandError;
 use crate::output::Output;
@@ -124,7 +124,7 @@ fn render_text(
         if let Some((frame, registers)) = saved {
             render_exception(out, frame, style)?;
             render_registers(out, registers, true)?;
-            behind = word.at.wrapping_add(8 + PT_REGS_SIZE);
+            behind = word.at.wrapping_add(8 + registers.set().size());
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::arch::x86_64::stacks::{CpuStack, StackKind};
+use kmortem_kernel::arch::{CpuStack, StackKind};
 use kmortem_kernel::e820::E820Range;
 use kmortem_kernel::stack::{hex, hex_option};
 use serde::Serialize;
@@ -72,8 +72,8 @@ struct Machine {
     vmalloc_base: Option<u64>,
     #[serde(serialize_with = "hex_option")]
     vmemmap_base: Option<u64>,
-    #[serde(serialize_with = "hex")]
-    start_map: u64,
+    #[serde(serialize_with = "hex_option")]
+    start_map: Option<u64>,
     #[serde(serialize_with = "hex_option")]
     modules_base: Option<u64>,
     stack_size: Option<u64>,
@@ -101,10 +101,6 @@ struct CpuRow {
     cpuinfo: Shown,
 }
 
-/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h): where kernels
-/// are linked to.
-const START_MAP: u64 = 0xffff_ffff_8000_0000;
-
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
     let kernel = session.kernel();
@@ -128,7 +124,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
 
 fn machine(kernel: &Kernel) -> Result<Machine, CommandError> {
     let system = kernel.system().map_err(failed(COMMAND.name))?;
-    let number = |name: &str| kernel.symbol(name).and_then(|at| kernel.read_u64(at)).ok();
+    let areas = kernel.arch().areas(kernel);
     let pages = |nodes: Vec<kmortem_kernel::vmstat::Node>| nodes.iter().map(|n| n.present).sum();
     let present: Option<u64> = kernel.nodes().ok().map(pages);
     let hypervisor = system.platform.hypervisor;
@@ -142,19 +138,13 @@ fn machine(kernel: &Kernel) -> Result<Machine, CommandError> {
         hz: kernel.clock().ok().and_then(|clock| clock.hz),
         page_size: kernel.image().page_size(),
         virtual_base: kernel.space().direct_map().map(|map| map.start),
-        vmalloc_base: number("vmalloc_base"),
+        vmalloc_base: areas.vmalloc,
         vmemmap_base: kernel.vmemmap().ok(),
-        start_map: START_MAP,
-        modules_base: image_size(kernel).map(|size| START_MAP + size),
+        start_map: areas.image,
+        modules_base: areas.modules,
         stack_size: kernel.thread_size().ok(),
         stacks: stacks(kernel),
     })
-}
-
-/// `KERNEL_IMAGE_SIZE`: room for the kernel's image; modules come behind.
-fn image_size(kernel: &Kernel) -> Option<u64> {
-    let noted = kernel.vmcoreinfo().and_then(|info| info.number("KERNEL_IMAGE_SIZE"));
-    noted.and_then(|size| u64::try_from(size).ok())
 }
 
 fn stacks(kernel: &Kernel) -> Vec<StackRow> {
@@ -208,7 +198,7 @@ fn render(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
     line("KERNEL VIRTUAL BASE", addr(machine.virtual_base))?;
     line("KERNEL VMALLOC BASE", addr(machine.vmalloc_base))?;
     line("KERNEL VMEMMAP BASE", addr(machine.vmemmap_base))?;
-    line("KERNEL START MAP", addr(Some(machine.start_map)))?;
+    line("KERNEL START MAP", addr(machine.start_map))?;
     line("KERNEL MODULES BASE", addr(machine.modules_base))?;
     line("KERNEL STACK SIZE", or(machine.stack_size.map(|size| size.to_string())))?;
     render_stacks(out, &machine.stacks)
@@ -216,15 +206,7 @@ fn render(out: &mut dyn Write, machine: &Machine) -> io::Result<()> {
 
 /// The stacks kind by kind, in the order in which they lie in memory.
 fn render_stacks(out: &mut dyn Write, stacks: &[StackRow]) -> io::Result<()> {
-    const KINDS: [StackKind; 6] = [
-        StackKind::Irq,
-        StackKind::DoubleFault,
-        StackKind::Nmi,
-        StackKind::Debug,
-        StackKind::MachineCheck,
-        StackKind::Vc,
-    ];
-    for kind in KINDS {
+    for kind in StackKind::SHOWN {
         let mut shown = BTreeSet::new();
         // #VC has two: the second is for when the first is in use.
         let rows: Vec<&StackRow> =
@@ -273,8 +255,8 @@ mod tests {
             virtual_base: Some(0xffff_90a0_0000_0000),
             vmalloc_base: Some(0xffff_b611_0000_0000),
             vmemmap_base: None,
-            start_map: START_MAP,
-            modules_base: Some(START_MAP + (1 << 30)),
+            start_map: Some(0xffff_ffff_8000_0000),
+            modules_base: Some(0xffff_ffff_c000_0000),
             stack_size: Some(16384),
             stacks: vec![
                 stack(0, StackKind::Nmi, 0xffff_fe00_0000_c000, true),

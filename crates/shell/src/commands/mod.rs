@@ -73,6 +73,7 @@ pub(crate) mod set;
 pub(crate) mod set_variable;
 pub(crate) mod sig;
 mod size;
+mod stack_registers;
 mod stack_text;
 pub(crate) mod star;
 mod struct_pointers;

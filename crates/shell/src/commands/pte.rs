@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::Kernel;
 use kmortem_kernel::stack::hex;
-use kmortem_kernel::translation::{EntryMeaning, meaning};
+use kmortem_kernel::translation::EntryMeaning;
 use serde::Serialize;
 
 use super::btop::{number, numbers};
@@ -45,7 +45,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn read(kernel: &Kernel, entry: u64) -> Entry {
-        let meaning = meaning(entry, kernel.space().tables().encryption_mask);
+        let meaning = kernel.arch().entry_meaning(kernel, entry);
         let swap = match meaning {
             EntryMeaning::Swap { area, .. } => swap_path(kernel, area),
             _ => None,
@@ -101,6 +101,7 @@ fn centered(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmortem_kernel::arch::x86_64::paging::meaning;
 
     #[test]
     fn entries_stand_below_their_header() {

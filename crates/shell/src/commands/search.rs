@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::ops::Range;
 
-use kmortem_kernel::arch::x86_64::mapped::Run;
+use kmortem_kernel::arch::mapped::Run;
 use kmortem_kernel::search::{Hit, KernelPart, Pattern, Runs};
 use kmortem_kernel::stack::{hex, hex_option};
 use kmortem_kernel::task::Task;

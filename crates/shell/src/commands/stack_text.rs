@@ -18,9 +18,10 @@
 
 use std::io::{self, Write};
 
-use kmortem_kernel::arch::x86_64::registers::{Reg, Registers};
-use kmortem_kernel::arch::x86_64::stacks::StackKind;
+use kmortem_kernel::arch::StackKind;
 use kmortem_kernel::stack::{Frame, Stack, StackEnd, Trust};
+
+use super::stack_registers::render_registers;
 
 /// How offsets are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,41 +136,6 @@ pub(super) fn render_switch(out: &mut dyn Write, left: StackKind) -> io::Result<
     }
 }
 
-/// The block of registers. Where only the processor's own part was saved, the
-/// others are left out: they are not zero, they are unknown.
-pub(super) fn render_registers(
-    out: &mut dyn Write,
-    regs: &Registers,
-    entered: bool,
-) -> io::Result<()> {
-    let get = |reg: Reg| regs.get(reg).unwrap_or(0);
-    writeln!(
-        out,
-        "    RIP: {:016x}  RSP: {:016x}  RFLAGS: {:08x}",
-        get(Reg::Ip),
-        get(Reg::Sp),
-        get(Reg::Flags)
-    )?;
-    if !regs.is_complete() {
-        return writeln!(out, "    CS: {:04x}  SS: {:04x}", get(Reg::Cs), get(Reg::Ss));
-    }
-    for line in [
-        [("RAX", Reg::Ax), ("RBX", Reg::Bx), ("RCX", Reg::Cx)],
-        [("RDX", Reg::Dx), ("RSI", Reg::Si), ("RDI", Reg::Di)],
-        [("RBP", Reg::Bp), (" R8", Reg::R8), (" R9", Reg::R9)],
-        [("R10", Reg::R10), ("R11", Reg::R11), ("R12", Reg::R12)],
-        [("R13", Reg::R13), ("R14", Reg::R14), ("R15", Reg::R15)],
-    ] {
-        let [a, b, c] = line.map(|(name, reg)| format!("{name}: {:016x}", get(reg)));
-        writeln!(out, "    {a}  {b}  {c}")?;
-    }
-    write!(out, "    ")?;
-    if entered {
-        write!(out, "ORIG_RAX: {:016x}  ", get(Reg::OrigAx))?;
-    }
-    writeln!(out, "CS: {:04x}  SS: {:04x}", get(Reg::Cs), get(Reg::Ss))
-}
-
 /// Two words a line, below a frame.
 fn render_words(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<()> {
     for (at, pair) in (from..).step_by(16).zip(words.chunks(2)) {
@@ -186,6 +152,8 @@ fn render_words(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<
 mod tests {
     use super::*;
     use kmortem_kernel::SymbolAt;
+    use kmortem_kernel::arch::Registers;
+    use kmortem_kernel::arch::x86_64::registers::{Reg, complete, from_bytes};
     use kmortem_kernel::stack::StackStart;
 
     const PLAIN: Style = Style { offsets: false, radix: Radix::Decimal, doubts: true };
@@ -213,7 +181,7 @@ mod tests {
         words[Reg::Ip as usize] = ip;
         words[Reg::Cs as usize] = cs;
         words[Reg::Flags as usize] = 0x246;
-        Registers::complete(words)
+        complete(words)
     }
 
     fn text(stack: &Stack, style: Style) -> String {
@@ -272,7 +240,7 @@ mod tests {
     fn unknown_registers_are_not_zeros() {
         let words = [0x47_b7a0u64, 0x33, 0x202, 0x7ffe, 0x2b];
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let end = StackEnd::User { registers: Registers::from_bytes(&bytes).unwrap() };
+        let end = StackEnd::User { registers: from_bytes(&bytes).unwrap() };
         let stack = Stack { frames: Vec::new(), end, start: StackStart::Switched };
         insta::assert_snapshot!(text(&stack, PLAIN));
     }

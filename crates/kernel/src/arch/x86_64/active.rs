@@ -7,7 +7,8 @@
 //! swapped one) is the CPU's per-CPU offset, which tells the CPU's number.
 
 use crate::Kernel;
-use crate::arch::x86_64::registers::Registers;
+use crate::arch::registers::Registers;
+use crate::arch::x86_64::registers::{complete, from_bytes};
 use crate::error::Result;
 
 /// Offset of the registers in `struct elf_prstatus` and their size.
@@ -16,7 +17,7 @@ const PR_REG: u64 = 112;
 const NOTE_HEADER: u64 = 12 + 8;
 
 /// Registers per possible CPU: (CPU, registers), for those that have some.
-pub fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
+pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
     let possible = kernel.possible_cpus()?;
     let notes = kernel.image().cpus();
     if notes.is_empty() {
@@ -33,7 +34,7 @@ pub fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
     for (index, state) in notes.iter().enumerate() {
         let Some(prstatus) = &state.prstatus else { continue };
         let Ok(words) = <[u64; 21]>::try_from(&prstatus.regs[..21]) else { continue };
-        let regs = Registers::complete(words);
+        let regs = complete(words);
         let by_gs = state.qemu.as_ref().and_then(|q| {
             let bases = [Some(q.gs.base), q.kernel_gs_base];
             bases.iter().flatten().find_map(|base| {
@@ -61,5 +62,5 @@ fn crash_note(kernel: &Kernel, cpu: u32) -> Option<Registers> {
         return None;
     }
     let bytes = kernel.read_bytes(note + NOTE_HEADER + PR_REG, 21 * 8).ok()?;
-    Registers::from_bytes(&bytes).filter(|r| r.ip() != 0)
+    from_bytes(&bytes).filter(|r| r.ip() != 0)
 }

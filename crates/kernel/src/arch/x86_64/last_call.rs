@@ -14,9 +14,8 @@ use std::ops::Range;
 
 use kmortem_debuginfo::orc::{OrcEntry, OrcKind, OrcReg};
 
-use super::stacks::StackKind;
-use super::unwind::Start;
 use crate::Kernel;
+use crate::arch::{StackKind, Start};
 use crate::error::{Error, Result};
 use crate::task::Task;
 

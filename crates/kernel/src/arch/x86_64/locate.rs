@@ -17,27 +17,11 @@ use std::ops::Range;
 use kmortem_vmcore::{Image, VmcoreInfo};
 
 use super::{KERNEL_IMAGE_SIZE, START_KERNEL_MAP, paging};
-use crate::arch::PageTables;
+use crate::arch::{Located, PageTables};
 use crate::error::OpenError;
 
-/// Where the kernel was found, and how.
-#[derive(Debug, Clone)]
-pub struct Located {
-    /// The kernel's own page tables.
-    pub tables: PageTables,
-    /// Physical address of virtual `__START_KERNEL_map` (the kernel's
-    /// `phys_base`), when it is known before the symbols are.
-    pub phys_base: Option<u64>,
-    /// VMCOREINFO, from the container or from memory.
-    pub vmcoreinfo: Option<VmcoreInfo>,
-    /// Virtual range of the kernel's image, rounded to the pages that map it.
-    pub image_range: Range<u64>,
-    /// One sentence for people: how it was found.
-    pub how: String,
-}
-
 /// Finds the kernel, or says what was tried.
-pub fn locate(image: &Image) -> Result<Located, OpenError> {
+pub(super) fn locate(image: &Image) -> Result<Located, OpenError> {
     let mut tried = Vec::new();
     if let Some(info) = image.vmcoreinfo() {
         match from_vmcoreinfo(image, info.clone(), "VMCOREINFO of the dump's header") {
@@ -70,7 +54,7 @@ fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Loca
     let encryption_mask = info.number("sme_mask").unwrap_or(0) as u64;
     let levels = if info.number("pgtable_l5_enabled") == Some(1) { 5 } else { 4 };
     let root = root_va.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base);
-    let tables = PageTables { root, levels, encryption_mask };
+    let tables = paging::tables(root, levels, encryption_mask);
     let hint = text_hint(&info, root_va)?;
     let mut image_range = image_range(image, &tables, hint);
     if image_range.is_empty() {
@@ -84,7 +68,7 @@ fn from_vmcoreinfo(image: &Image, info: VmcoreInfo, source: &str) -> Result<Loca
     }
     Ok(Located {
         tables,
-        phys_base: Some(phys_base),
+        image_offset: Some(START_KERNEL_MAP.wrapping_sub(phys_base)),
         vmcoreinfo: Some(info),
         image_range,
         how: source.to_owned(),
@@ -118,17 +102,16 @@ fn from_cpu_state(image: &Image) -> Result<Located, String> {
         let (cr3, cr4) = (state.cr[3], state.cr[4]);
         let levels = if cr4 & (1 << 12) != 0 { 5 } else { 4 };
         for root in [cr3 & !0x1fff & PHYS, cr3 & !0xfff & PHYS] {
-            let tables = PageTables { root, levels, encryption_mask: 0 };
+            let tables = paging::tables(root, levels, 0);
             let range = image_range(image, &tables, START_KERNEL_MAP);
             if range.end - range.start < (4 << 20) {
                 continue;
             }
-            let phys_base = paging::walk(image, &tables, range.start)
-                .ok()
-                .map(|m| m.phys.wrapping_sub(range.start.wrapping_sub(START_KERNEL_MAP)));
+            let first = tables.walk(image, range.start).ok();
+            let image_offset = first.map(|mapping| range.start.wrapping_sub(mapping.phys));
             return Ok(Located {
                 tables,
-                phys_base,
+                image_offset,
                 vmcoreinfo: None,
                 image_range: range,
                 how: format!("page tables of virtual CPU {index} (CR3 {cr3:#x})"),

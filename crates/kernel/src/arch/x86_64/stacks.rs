@@ -8,68 +8,26 @@
 //! Sources: arch/x86/include/asm/{processor,cpu_entry_area}.h,
 //! arch/x86/kernel/{irq_64,dumpstack_64}.c.
 
-use std::ops::Range;
-
-use serde::Serialize;
-
-use crate::Kernel;
-use crate::error::Result;
-use crate::layout::place_of;
+use crate::arch::{CpuStack, StackKind, Start};
+use crate::error::{Error, Result};
+use crate::layout::{Embedded, place_of};
+use crate::task::{Task, TaskLayout};
+use crate::{Kernel, layout};
 
 /// Bytes of an interrupt stack (`IRQ_STACK_SIZE`, 4 pages).
 const IRQ_STACK_SIZE: u64 = 16 << 10;
 
-/// What a stack is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StackKind {
-    /// The task's own kernel stack.
-    Task,
-    /// Device interrupts and softirqs.
-    Irq,
-    /// Double faults.
-    DoubleFault,
-    /// Non-maskable interrupts.
-    Nmi,
-    /// Debug exceptions.
-    Debug,
-    /// Machine checks.
-    MachineCheck,
-    /// #VC of encrypted guests.
-    Vc,
-    /// Entry from user space.
-    Entry,
-}
-
-impl StackKind {
-    /// The name that crash(8) and the kernel's own traces print.
-    pub fn name(self) -> &'static str {
-        match self {
-            StackKind::Task => "task",
-            StackKind::Irq => "IRQ",
-            StackKind::DoubleFault => "DOUBLEFAULT",
-            StackKind::Nmi => "NMI",
-            StackKind::Debug => "DEBUG",
-            StackKind::MachineCheck => "MCE",
-            StackKind::Vc => "VC",
-            StackKind::Entry => "ENTRY",
-        }
+layout! {
+    /// `struct inactive_task_frame`, arch/x86/include/asm/switch_to.h: what
+    /// `__switch_to_asm` leaves at `thread.sp`.
+    pub struct InactiveFrameLayout for "inactive_task_frame" {
+        bp: u64 = "bp",
+        ret_addr: Embedded = "ret_addr",
     }
 }
 
-/// One stack of a CPU.
-#[derive(Debug, Clone, Serialize)]
-pub struct CpuStack {
-    /// CPU number.
-    pub cpu: u32,
-    /// What it is for.
-    pub kind: StackKind,
-    /// Its kernel virtual addresses.
-    pub range: Range<u64>,
-}
-
 /// All stacks of all possible CPUs, as far as they can be read.
-pub fn cpu_stacks(kernel: &Kernel) -> Result<Vec<CpuStack>> {
+pub(super) fn cpu_stacks(kernel: &Kernel) -> Result<Vec<CpuStack>> {
     let mut stacks = Vec::new();
     for cpu in kernel.possible_cpus()? {
         let mut push = |kind, start: u64, size: u64| {
@@ -141,4 +99,26 @@ fn entry_stack(kernel: &Kernel, cpu: u32) -> Result<(u64, u64)> {
     };
     let page = kernel.object_at("cpu_entry_area", area)?.field("entry_stack_page")?;
     Ok((page.addr(), page.ty().size().unwrap_or(4096)))
+}
+
+/// Where a task goes on that `__switch_to_asm` has left.
+pub(super) fn switched_out(kernel: &Kernel, task: &Task) -> Result<Start> {
+    let range = kernel.stack_range(task)?;
+    let layout = kernel.layout::<TaskLayout>()?;
+    let sp = layout.thread_sp.read(kernel, task.addr)?;
+    if !range.contains(&sp) {
+        return Err(Error::corrupt(
+            format!("the saved stack pointer ({sp:#x}) of task {}", task.pid),
+            task.addr,
+        ));
+    }
+    let frame = kernel.layout::<InactiveFrameLayout>()?;
+    let at = frame.ret_addr.address(sp)?;
+    let start = Start::Switched {
+        sp: at + 8,
+        at,
+        ip: kernel.read_u64(at)?,
+        bp: frame.bp.read(kernel, sp)?,
+    };
+    Ok(start)
 }

@@ -19,10 +19,10 @@ use std::ops::Range;
 use kmortem_debuginfo::orc::{OrcEntry, OrcKind, OrcReg};
 
 use super::height;
-use super::registers::{IRET_FRAME, PT_REGS_SIZE, Reg, Registers};
-use super::stacks::{CpuStack, StackKind};
+use super::registers::{IRET_FRAME, PT_REGS_SIZE, Reg, from_bytes};
 use crate::Kernel;
-use crate::error::Result;
+use crate::arch::registers::Registers;
+use crate::arch::stacks::{Stacks, Start};
 use crate::stack::{Frame, Stack, StackEnd, StackStart, Trust};
 
 /// More frames than fit on all stacks of a CPU mean a loop.
@@ -31,77 +31,6 @@ const MOST_FRAMES: usize = 4096;
 const MOST_SWITCHES: usize = 32;
 /// Guesses in a row after which a trace is given up.
 const MOST_GUESSES: usize = 3;
-
-/// Where a trace starts.
-pub enum Start {
-    /// From registers of a CPU (or of an exception frame).
-    Registers(Registers),
-    /// From the frame that `__switch_to_asm` left: (stack pointer of the
-    /// caller, its return address's stack address, return address, rbp).
-    Switched {
-        /// Stack pointer after the return.
-        sp: u64,
-        /// Stack address of the return address.
-        at: u64,
-        /// The return address.
-        ip: u64,
-        /// Saved frame pointer.
-        bp: u64,
-    },
-    /// From a return address on the stack of a CPU that nobody has registers
-    /// of, which may be the innermost frame for the reason given.
-    Guessed {
-        /// Stack pointer after the return.
-        sp: u64,
-        /// Stack address of the return address.
-        at: u64,
-        /// The return address.
-        ip: u64,
-        /// Frame pointer, 0 where it is not known.
-        bp: u64,
-        /// Why it is believed.
-        why: String,
-    },
-}
-
-impl Start {
-    /// Where the code goes on.
-    pub fn ip(&self) -> u64 {
-        match self {
-            Start::Registers(regs) => regs.ip(),
-            Start::Switched { ip, .. } | Start::Guessed { ip, .. } => *ip,
-        }
-    }
-
-    /// The stack pointer.
-    pub fn sp(&self) -> u64 {
-        match self {
-            Start::Registers(regs) => regs.sp(),
-            Start::Switched { sp, .. } | Start::Guessed { sp, .. } => *sp,
-        }
-    }
-}
-
-/// The stacks on which a trace may move.
-pub struct Stacks<'a> {
-    /// The task's own stack.
-    pub task: Range<u64>,
-    /// The CPUs' stacks, sorted.
-    pub cpus: &'a [CpuStack],
-}
-
-impl Stacks<'_> {
-    /// The stack that `addr` is on.
-    fn find(&self, addr: u64) -> Option<(StackKind, Range<u64>)> {
-        // A stack pointer at the very end of an empty stack still belongs to it.
-        if (self.task.start..=self.task.end).contains(&addr) {
-            return Some((StackKind::Task, self.task.clone()));
-        }
-        let after = self.cpus.partition_point(|s| s.range.start <= addr);
-        let stack = self.cpus.get(after.checked_sub(1)?)?;
-        (addr <= stack.range.end).then(|| (stack.kind, stack.range.clone()))
-    }
-}
 
 /// One point of the way: the state of the processor in a frame.
 struct State {
@@ -120,7 +49,7 @@ struct State {
 }
 
 /// Follows a stack from `start` to its end.
-pub fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
+pub(super) fn unwind(kernel: &Kernel, start: &Start, stacks: &Stacks<'_>) -> Stack {
     let (mut state, origin) = match start {
         Start::Registers(regs) => {
             let state = State {
@@ -294,10 +223,9 @@ impl Walk<'_> {
     /// a whole `struct pt_regs`, or the processor's part of it alone.
     fn interrupted(&self, at: u64, size: u64) -> Result<State, Stop> {
         let bytes = self.kernel.read_bytes(at, size).map_err(|e| broken(e.to_string()))?;
-        let regs =
-            Registers::from_bytes(&bytes).filter(Registers::is_plausible).ok_or_else(|| {
-                broken(format!("no saved registers at {at:#x} where the rules say so"))
-            })?;
+        let regs = from_bytes(&bytes).filter(Registers::is_plausible).ok_or_else(|| {
+            broken(format!("no saved registers at {at:#x} where the rules say so"))
+        })?;
         let ip_at = if size == PT_REGS_SIZE { at + IRET_FRAME } else { at };
         Ok(State {
             ip: regs.ip(),

@@ -9,12 +9,8 @@ use std::ops::Range;
 
 use kmortem_vmcore::Image;
 
-use crate::arch::PageTables;
+use super::page_table::{PageTables, Step};
 
-const PRESENT: u64 = 1;
-const HUGE: u64 = 1 << 7;
-const PROTNONE: u64 = 1 << 8;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// 64 GiB of page tables: they map 32 TiB in pages of 4 KiB.
 const MOST_TABLES: u64 = 1 << 24;
 
@@ -32,39 +28,33 @@ pub struct Run {
 /// Iterator over the mapped pages of a range, as runs of one page each.
 pub struct Mapped<'i> {
     image: &'i Image,
-    encryption_mask: u64,
+    tables: PageTables,
     range: Range<u64>,
     /// (entries of the table, next entry, address of its first, level)
     stack: Vec<(Box<[u8]>, usize, u64, u8)>,
-    tables: u64,
+    read: u64,
 }
 
 impl<'i> Mapped<'i> {
     /// Of the pages in `range`, by `tables`.
     pub fn new(image: &'i Image, tables: &PageTables, range: Range<u64>) -> Mapped<'i> {
-        let mut mapped = Mapped {
-            image,
-            encryption_mask: tables.encryption_mask,
-            range,
-            stack: Vec::new(),
-            tables: 0,
-        };
+        let mut mapped = Mapped { image, tables: *tables, range, stack: Vec::new(), read: 0 };
         // The upper half begins where the sign bit of an address is set.
-        let span = 12 + 9 * u32::from(tables.levels);
+        let span = u32::from(tables.va_bits);
         let base = mapped.range.start & u64::MAX.checked_shl(span).unwrap_or(0);
-        mapped.descend(tables.root & ADDRESS, base, tables.levels);
+        mapped.descend(tables.root, base, tables.levels);
         mapped
     }
 
     fn descend(&mut self, table: u64, base: u64, level: u8) {
-        self.tables += 1;
-        let mut entries = vec![0; 4096].into_boxed_slice();
-        if self.tables > MOST_TABLES || self.image.read(table, &mut entries).is_err() {
+        self.read += 1;
+        let len = self.tables.table_len(level);
+        let mut entries = vec![0; len * 8].into_boxed_slice();
+        if self.read > MOST_TABLES || self.image.read(table, &mut entries).is_err() {
             return;
         }
-        let shift = 12 + 9 * (u32::from(level) - 1);
-        let first = self.range.start.saturating_sub(base) >> shift;
-        self.stack.push((entries, first.min(512) as usize, base, level));
+        let first = self.range.start.saturating_sub(base) >> self.tables.shift(level);
+        self.stack.push((entries, first.min(len as u64) as usize, base, level));
     }
 }
 
@@ -81,20 +71,20 @@ impl Iterator for Mapped<'_> {
             };
             *next += 1;
             let entry = entry.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-            let shift = 12 + 9 * (u32::from(level) - 1);
+            let shift = self.tables.shift(level);
             let addr = base.wrapping_add((slot as u64) << shift);
             if addr >= self.range.end {
                 self.stack.pop();
                 continue;
             }
-            if entry & PRESENT == 0 && !(level == 1 && entry & PROTNONE != 0) {
-                continue;
-            }
-            let target = entry & ADDRESS & !self.encryption_mask;
-            if level > 1 && (entry & HUGE == 0 || level > 3) {
-                self.descend(target, addr, level - 1);
-                continue;
-            }
+            let target = match self.tables.step(level, entry) {
+                Step::Page(target) => target,
+                Step::Table(table) if level > 1 => {
+                    self.descend(table, addr, level - 1);
+                    continue;
+                }
+                Step::Table(_) | Step::Absent => continue,
+            };
             let size = 1u64 << shift;
             let run = Run { addr, phys: target & !(size - 1), len: size };
             if let Some(run) = clip(run, &self.range) {

@@ -1,0 +1,3 @@
+//! arm64 (aarch64).
+
+pub mod paging;
