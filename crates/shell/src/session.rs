@@ -32,6 +32,25 @@ pub struct Session {
     ended: bool,
     /// What `p` was asked so far: `$1` is the value of the first.
     history: Vec<String>,
+    /// What gdb's `x` showed last: what it goes on with.
+    pub(crate) examined: Examined,
+}
+
+/// What gdb's `x` takes from one command to the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Examined {
+    /// Letter of the format.
+    pub(crate) format: char,
+    /// Bytes of a value.
+    pub(crate) size: u64,
+    /// Where the next value lies.
+    pub(crate) next: Option<u64>,
+}
+
+impl Default for Examined {
+    fn default() -> Examined {
+        Examined { format: 'x', size: 4, next: None }
+    }
 }
 
 impl Session {
@@ -49,6 +68,7 @@ impl Session {
             depth: 0,
             ended: false,
             history: Vec::new(),
+            examined: Examined::default(),
         }
     }
 
@@ -60,6 +80,19 @@ impl Session {
     /// The kernel, for who looks things up beside the session.
     pub fn shared_kernel(&self) -> Arc<Kernel> {
         self.kernel.clone()
+    }
+
+    /// CPUs whose answers are left out: those that are offline, after `set offline hide`.
+    pub(crate) fn hidden_cpus(&self) -> Vec<u32> {
+        if !self.settings.offline_hide {
+            return Vec::new();
+        }
+        match (self.kernel.possible_cpus(), self.kernel.cpus("online")) {
+            (Ok(possible), Ok(online)) => {
+                possible.into_iter().filter(|cpu| !online.contains(cpu)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What `set` has changed.

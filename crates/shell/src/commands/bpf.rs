@@ -14,7 +14,7 @@ use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bpf",
@@ -93,7 +93,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         let all = plain || args.has('P');
         let wanted = |p: &&BpfProgram| all || Some(p.id) == program;
         for (i, program) in bpf.programs.iter().filter(wanted).enumerate() {
-            show_program(kernel, &bpf, program, Long { args, plain, first: i == 0, style }, out)?;
+            let long = Long { session, args, plain, first: i == 0, style };
+            show_program(kernel, &bpf, program, long, out)?;
         }
     }
     if plain || args.has('M') || map.is_some() {
@@ -104,7 +105,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         let width = type_width(kernel);
         let wanted = |m: &&BpfMap| all || Some(m.id) == map;
         for (i, map) in bpf.maps.iter().filter(wanted).enumerate() {
-            show_map(kernel, map, width, Long { args, plain, first: i == 0, style }, out)?;
+            let long = Long { session, args, plain, first: i == 0, style };
+            show_map(map, width, long, out)?;
         }
     }
     Ok(())
@@ -130,6 +132,7 @@ fn id(
 /// How much of an object is shown.
 #[derive(Clone, Copy)]
 struct Long<'a> {
+    session: &'a Session,
     args: &'a Args,
     plain: bool,
     /// Whether it is the first of its kind.
@@ -182,15 +185,14 @@ fn show_program(
     }
     if args.has('s') {
         writeln!(out)?;
-        show_struct(kernel, "bpf_prog", program.addr, long.style, out)?;
+        show_struct(long.session, "bpf_prog", program.addr, long.style, out)?;
         writeln!(out)?;
-        show_struct(kernel, "bpf_prog_aux", program.aux, long.style, out)?;
+        show_struct(long.session, "bpf_prog_aux", program.aux, long.style, out)?;
     }
     super::note_gaps(out, [&program.gaps].into_iter())
 }
 
 fn show_map(
-    kernel: &Kernel,
     map: &BpfMap,
     width: usize,
     long: Long<'_>,
@@ -212,20 +214,20 @@ fn show_map(
     }
     if long.args.has('s') {
         writeln!(out)?;
-        show_struct(kernel, "bpf_map", map.addr, long.style, out)?;
+        show_struct(long.session, "bpf_map", map.addr, long.style, out)?;
     }
     super::note_gaps(out, [&map.gaps].into_iter())
 }
 
 fn show_struct(
-    kernel: &Kernel,
+    session: &Session,
     name: &str,
     addr: u64,
     style: Style,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
-    let object = kernel.object_at(name, addr).map_err(failed(COMMAND.name))?;
-    Ok(Shown::whole(kernel, &object).render(out, style)?)
+    let object = session.kernel().object_at(name, addr).map_err(failed(COMMAND.name))?;
+    Ok(Shown::whole(&mut Reader::of(session, false), &object).render(out, style)?)
 }
 
 /// The instructions of a program's machine code; none: it is interpreted.

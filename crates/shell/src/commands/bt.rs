@@ -137,6 +137,18 @@ fn choose<'s>(
             Some(cpus) => target::cpus(COMMAND.name, cpus, &possible)?,
             None => possible,
         };
+        // Asked for by number, as opposed to all.
+        let hidden = match args.has('c') {
+            true => session.hidden_cpus(),
+            false => Vec::new(),
+        };
+        if let Some(cpu) = cpus.iter().find(|cpu| hidden.contains(cpu))
+            && cpus.iter().all(|cpu| hidden.contains(cpu))
+        {
+            let what = format!("CPU {cpu} is OFFLINE.");
+            return Err(CommandError::Failed { command: COMMAND.name, what });
+        }
+        let cpus: Vec<u32> = cpus.into_iter().filter(|cpu| !hidden.contains(cpu)).collect();
         let running = |cpu: &u32| table.list.iter().find(|t| t.active && t.cpu == *cpu);
         let skip_idle = match args.value('n') {
             None => false,

@@ -151,7 +151,7 @@ fn lines(
     Ok((lines, None))
 }
 
-fn name(symbol: &SymbolAt, hex: bool) -> String {
+pub(super) fn name(symbol: &SymbolAt, hex: bool) -> String {
     match (symbol.offset, hex) {
         (0, _) => format!("<{}>", symbol.name),
         (offset, true) => format!("<{}+{offset:#x}>", symbol.name),
@@ -164,6 +164,15 @@ fn render(out: &mut dyn Write, line: &CodeLine, hex: bool) -> io::Result<()> {
         Some(symbol) => write!(out, "{:#x} {}:\t", line.address, name(symbol, hex))?,
         None => write!(out, "   {:#x}:\t", line.address)?,
     }
+    render_text(out, line, hex)?;
+    if line.bytes == FTRACE_NOP && line.symbol.as_ref().is_some_and(|s| s.offset == 0) {
+        write!(out, " [FTRACE NOP]")?;
+    }
+    writeln!(out)
+}
+
+/// The instruction with what it means relative to itself.
+pub(super) fn render_text(out: &mut dyn Write, line: &CodeLine, hex: bool) -> io::Result<()> {
     write!(out, "{}", line.text)?;
     if let Some(target) = line.target.filter(|_| !line.target_in_text) {
         write!(out, "        # {target:#x}")?;
@@ -171,8 +180,5 @@ fn render(out: &mut dyn Write, line: &CodeLine, hex: bool) -> io::Result<()> {
     if let Some(symbol) = &line.target_symbol {
         write!(out, " {}", name(symbol, hex))?;
     }
-    if line.bytes == FTRACE_NOP && line.symbol.as_ref().is_some_and(|s| s.offset == 0) {
-        write!(out, " [FTRACE NOP]")?;
-    }
-    writeln!(out)
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::{gdb_layout, gdb_memory, print};
+use super::{gdb_layout, gdb_memory, gdb_printf, print};
 use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
@@ -20,8 +20,10 @@ pub(crate) const COMMAND: Command = Command {
     arguments: "COMMAND ...",
     options: &[],
     details: "\
-Commands: print (p), output, ptype, whatis, x, info symbol, info address. With formats: print/x,
-ptype/o (offsets and holes), x/4gx. `list` and `info line` need debuginfo, which kmortem does not
+Commands: print (p), output, printf, echo, ptype, whatis, x, info symbol, info address. With
+formats: print/x (x, d, u, o, t, a, c, s, z, f), ptype/o (offsets and holes), x/4gx (besides
+those: i for instructions; sizes b, h, w, g). x without a format or an address goes on with those
+of the x before. `list` and `info line` need debuginfo, which kmortem does not
 read yet; breakpoints and registers have no meaning here (registers are in `bt`).",
     examples: &[
         ("print/x init_task.flags", "a value in hexadecimal"),
@@ -30,6 +32,8 @@ read yet; breakpoints and registers have no meaning here (registers are in `bt`)
         ("whatis init_task.mm", "a type"),
         ("x/4gx &modules", "memory: four words of 8 bytes"),
         ("x/s linux_banner", "memory as text"),
+        ("x/5i schedule", "memory as instructions"),
+        (r#"printf "%d %s\n", init_task.pid, init_task.comm"#, "values in a text"),
         ("info symbol schedule", "the symbol at an address"),
     ],
     takes_all: true,
@@ -45,6 +49,12 @@ read yet; breakpoints and registers have no meaning here (registers are in `bt`)
             members: "`expression` `type` `definition`",
         },
         Rows { options: "x", row: "a value in memory", members: "`address` `symbol` `value`" },
+        Rows {
+            options: "x/i",
+            row: "an instruction",
+            members: "`address` `symbol` `bytes` `text` `target` `target_symbol`, as `dis`",
+        },
+        Rows { options: "printf, echo", row: "what was written", members: "`written`" },
         Rows { options: "info", row: "a symbol", members: "`address` `symbol` `offset` `name`" },
     ],
     each: None,
@@ -52,7 +62,8 @@ read yet; breakpoints and registers have no meaning here (registers are in `bt`)
 };
 
 /// gdb's commands that answer here, with the abbreviations that people type.
-const UNDERSTOOD: &[&str] = &["print", "inspect", "output", "ptype", "whatis", "x", "info"];
+const UNDERSTOOD: &[&str] =
+    &["print", "inspect", "output", "printf", "echo", "ptype", "whatis", "x", "info"];
 
 /// gdb's commands that need debuginfo.
 const LATER: &[&str] = &["list", "l", "frame", "up", "down", "where", "backtrace", "disassemble"];
@@ -98,6 +109,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             print::show(session, value_text(rest)?, None, false, None, style, out)
         }
         "output" => output(session, value_text(rest)?, format, out),
+        "printf" => gdb_printf::printf(session, value_text(rest)?, out),
+        "echo" => gdb_printf::echo(rest, out),
         "ptype" if format == "o" => layout(session, rest, out),
         "ptype" | "whatis" => types(session, name, value_text(rest)?, out),
         "x" => gdb_memory::run(session, format, rest, out),
@@ -125,7 +138,7 @@ fn value_text(text: &str) -> Result<&str, CommandError> {
 fn style(session: &Session, format: &str) -> Result<Style, CommandError> {
     let mut style = Style::of(session.settings(), &Args::default());
     for letter in format.chars() {
-        let what = || format!("/{letter} is no format of print (x, d, u, o, t, a, c, s, z)");
+        let what = || format!("/{letter} is no format of print (x, d, u, o, t, a, c, s, z, f)");
         let usage = || CommandError::Usage { command: COMMAND.name, what: what() };
         // Raw, which all values are.
         if letter != 'r' {

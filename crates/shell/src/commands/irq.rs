@@ -86,7 +86,11 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     } else if args.has('a') {
         render_affinity(out, &irqs.list)?;
     } else if args.has('s') {
-        let cpus = cpus(kernel, args)?;
+        let hidden = session.hidden_cpus();
+        let mut cpus = cpus(kernel, args)?;
+        for cpu in cpus.extract_if(.., |cpu| hidden.contains(cpu)) {
+            out.note(format_args!("CPU{cpu} is OFFLINE."))?;
+        }
         render_counts(out, &irqs.list, &cpus)?;
     } else {
         render(out, &irqs, &chosen, args.has('u'))?;

@@ -10,7 +10,7 @@ use crate::address::number;
 use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
-use crate::value::{Shown, Style, members_exist};
+use crate::value::{Reader, Shown, Style, members_exist};
 
 /// The structures and members that -s and -S name.
 pub(super) struct Members<'a> {
@@ -46,14 +46,21 @@ impl<'a> Members<'a> {
     }
 
     /// What is shown of the structure at `addr`.
-    pub(super) fn shown(&self, kernel: &Kernel, addr: u64) -> Result<Vec<Shown>, CommandError> {
+    pub(super) fn shown(
+        &self,
+        mut reader: Reader<'_>,
+        addr: u64,
+    ) -> Result<Vec<Shown>, CommandError> {
+        let kernel = reader.kernel();
+        // -S reads what is there, whatever `set print_max` says.
+        let mut whole = Reader::for_json(kernel);
         let show = |Wanted { ty, members, bare }: &Wanted<'_>| {
             let object = Object::new(kernel, addr, kernel.ty(ty)?);
             let names: Vec<&str> = members.iter().map(String::as_str).collect();
             match names.is_empty() {
-                true => Ok(Shown::whole(kernel, &object)),
-                false if *bare => Shown::members(kernel, &object, &names).map(Shown::bare),
-                false => Shown::members(kernel, &object, &names),
+                true => Ok(Shown::whole(&mut reader, &object)),
+                false if *bare => Shown::members(&mut whole, &object, &names).map(Shown::bare),
+                false => Shown::members(&mut reader, &object, &names),
             }
         };
         self.wanted.iter().map(show).collect::<Result<_, _>>().map_err(failed(self.command))

@@ -15,7 +15,7 @@ use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 pub(crate) const COMMAND: Command = Command {
     name: "list",
@@ -94,7 +94,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let mut some = false;
     let broken = list.walk(kernel, &mut |address| {
         some = true;
-        let shown = members.shown(kernel, address.wrapping_sub(inner))?;
+        let shown =
+            members.shown(Reader::of(session, out.is_json()), address.wrapping_sub(inner))?;
         if out.is_json() {
             return Ok(out.row(&Row { address, shown: &shown })?);
         }

@@ -15,7 +15,7 @@ use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 pub(crate) const COMMAND: Command = Command {
     name: "mach",
@@ -113,7 +113,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         if out.is_json() { out.rows(&map) } else { render_map(out, &map) }?;
     }
     if args.has('c') {
-        cpus(kernel, out, Style::of(session.settings(), args))?;
+        cpus(session, out, Style::of(session.settings(), args))?;
     }
     if args.has('m') || args.has('c') {
         return Ok(());
@@ -163,11 +163,19 @@ fn stacks(kernel: &Kernel) -> Vec<StackRow> {
     rows
 }
 
-fn cpus(kernel: &Kernel, out: &mut Output<'_>, style: Style) -> Result<(), CommandError> {
+fn cpus(session: &Session, out: &mut Output<'_>, style: Style) -> Result<(), CommandError> {
+    let kernel = session.kernel();
+    let hidden = session.hidden_cpus();
     for (i, cpu) in kernel.cpus("present").map_err(failed(COMMAND.name))?.into_iter().enumerate() {
+        if hidden.contains(&cpu) {
+            if !out.is_json() {
+                writeln!(out, "{}CPU {cpu}: [OFFLINE]", if i > 0 { "\n" } else { "" })?;
+            }
+            continue;
+        }
         let addr = kernel.per_cpu("cpu_info", cpu).map_err(failed(COMMAND.name))?;
         let object = kernel.object_at("cpuinfo_x86", addr).map_err(failed(COMMAND.name))?;
-        let cpuinfo = Shown::whole(kernel, &object);
+        let cpuinfo = Shown::whole(&mut Reader::of(session, out.is_json()), &object);
         if out.is_json() {
             out.row(&CpuRow { cpu, addr, cpuinfo })?;
             continue;

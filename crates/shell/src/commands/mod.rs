@@ -28,6 +28,7 @@ mod gcore_memory;
 pub(crate) mod gdb;
 mod gdb_layout;
 mod gdb_memory;
+mod gdb_printf;
 pub(crate) mod help;
 pub(crate) mod help_topics;
 pub(crate) mod ipcs;

@@ -15,7 +15,7 @@ use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 /// A row of JSON of `net -s`.
 #[derive(Serialize)]
@@ -119,7 +119,8 @@ fn structs(
             let Some(addr) = addr else { continue };
             // A protocol's own struct may be in a module whose types are not there.
             let object = kernel.object_at(name, addr).or_else(|_| kernel.object_at("sock", addr));
-            Shown::whole(kernel, &object.map_err(failed(COMMAND.name))?).render(out, style)?;
+            let object = object.map_err(failed(COMMAND.name))?;
+            Shown::whole(&mut Reader::of(session, false), &object).render(out, style)?;
         }
         writeln!(out)?;
     }

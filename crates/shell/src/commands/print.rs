@@ -153,7 +153,14 @@ fn per_cpu(
             writeln!(out, "PER-CPU DATA TYPE:\n  {};", ty.declare(name.to_owned()))?;
             writeln!(out, "PER-CPU ADDRESSES:")?;
         }
+        let hidden = session.hidden_cpus();
         for cpu in possible {
+            if hidden.contains(&cpu) {
+                if !out.is_json() {
+                    writeln!(out, "cpu {cpu} is OFFLINE")?;
+                }
+                continue;
+            }
             let address = kernel.per_cpu_ptr(start, cpu).map_err(failed(command))?;
             if out.is_json() {
                 let (ty, address) = (ty.name(), Some(address));
@@ -168,7 +175,14 @@ fn per_cpu(
         "" => vec![session.current_task(command)?.cpu],
         cpus => target::cpus(command, cpus, &possible)?,
     };
+    let hidden = session.hidden_cpus();
     for cpu in chosen {
+        if hidden.contains(&cpu) {
+            if !out.is_json() {
+                writeln!(out, "cpu {cpu} is OFFLINE")?;
+            }
+            continue;
+        }
         let copy = format!("{name}:{cpu}");
         let heading = format!("per_cpu({name}, {cpu})");
         show(session, &copy, Some(&heading), false, Some(cpu), style, out)?;

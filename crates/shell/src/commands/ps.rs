@@ -162,7 +162,7 @@ pub(super) fn show(
             };
             let possible = kernel.possible_cpus().map_err(super::failed(COMMAND.name))?;
             let cpus = target::cpus(COMMAND.name, cpus, &possible)?;
-            return ps_times::by_cpu(kernel, &chosen, &cpus, letter == 'm', out);
+            return ps_times::by_cpu(session, &chosen, &cpus, letter == 'm', out);
         }
         Some('a') => return Ok(ps_process::arguments(kernel, &chosen, out)?),
         Some('r') => return Ok(ps_process::limits(kernel, &chosen, out)?),
@@ -181,6 +181,7 @@ pub(super) fn show(
     if !out.is_json() && !args.has('H') && !chosen.is_empty() {
         render_header(out, args.has('s'))?;
     }
+    let (page_size, hidden) = (kernel.image().page_size(), session.hidden_cpus());
     for batch in chosen.chunks(BATCH) {
         let stacks = args.has('s');
         let rows: Vec<Row<'_>> = match batch.len() {
@@ -191,7 +192,7 @@ pub(super) fn show(
         for row in rows {
             match out.is_json() {
                 true => out.row(&row)?,
-                false => render(out, &row, kernel.image().page_size(), args.has('s'))?,
+                false => render(out, &row, page_size, args.has('s'), &hidden)?,
             }
         }
     }
@@ -241,8 +242,19 @@ fn render_header(out: &mut dyn Write, stacks: bool) -> io::Result<()> {
     writeln!(out, "      PID    PPID  CPU      {middle}      ST  %MEM      VSZ      RSS  COMM")
 }
 
-fn render(out: &mut dyn Write, row: &Row<'_>, page_size: u64, stacks: bool) -> io::Result<()> {
+fn render(
+    out: &mut dyn Write,
+    row: &Row<'_>,
+    page_size: u64,
+    stacks: bool,
+    hidden: &[u32],
+) -> io::Result<()> {
     let task = row.task;
+    let mark = match task.active {
+        true if hidden.contains(&task.cpu) => '-',
+        true => '>',
+        false => ' ',
+    };
     let middle = match (stacks, row.stack_pointer) {
         (false, _) => format!("{:016x}", task.addr),
         (true, Some(sp)) => format!("{sp:016x}"),
@@ -265,7 +277,7 @@ fn render(out: &mut dyn Write, row: &Row<'_>, page_size: u64, stacks: bool) -> i
     writeln!(
         out,
         "{}{:>8}{:>8} {:>3}  {middle}  {}  {percent:>4} {size:>8} {resident:>8}  {name}",
-        if task.active { '>' } else { ' ' },
+        mark,
         task.pid,
         // Whoever forked an idle task is not its parent to people.
         if task.pid == 0 { 0 } else { task.ppid },
@@ -299,7 +311,7 @@ mod tests {
 
     fn line(row: &Row<'_>, stacks: bool) -> String {
         let mut out = Vec::new();
-        render(&mut out, row, 4096, stacks).unwrap();
+        render(&mut out, row, 4096, stacks, &[]).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::task_header;
 use crate::error::CommandError;
 use crate::output::Output;
+use crate::session::Session;
 
 /// A row of JSON of `ps -l` and `ps -m`.
 #[derive(Serialize)]
@@ -66,19 +67,25 @@ fn render_last_run(
 
 /// The same in blocks, one for each of `cpus`.
 pub(super) fn by_cpu(
-    kernel: &Kernel,
+    session: &Session,
     chosen: &[&Task],
     cpus: &[u32],
     since: bool,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let width = stamp_width(chosen);
+    let hidden = session.hidden_cpus();
     for (i, cpu) in cpus.iter().enumerate() {
+        let offline = hidden.contains(cpu);
         if !out.is_json() {
-            writeln!(out, "{}CPU: {cpu}", if i > 0 { "\n" } else { "" })?;
+            let mark = if offline { " [OFFLINE]" } else { "" };
+            writeln!(out, "{}CPU: {cpu}{mark}", if i > 0 { "\n" } else { "" })?;
+        }
+        if offline {
+            continue;
         }
         let there = chosen.iter().copied().filter(|task| task.cpu == *cpu);
-        render_last_run(kernel, there.collect(), since, width, out)?;
+        render_last_run(session.kernel(), there.collect(), since, width, out)?;
     }
     Ok(())
 }

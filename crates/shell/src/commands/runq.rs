@@ -67,15 +67,17 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     }
     let mut queues = kernel.runqueues().map_err(failed(COMMAND.name))?;
     queues.retain(|queue| chosen.contains(&queue.cpu));
+    let hidden = session.hidden_cpus();
     if out.is_json() {
+        queues.retain(|queue| !hidden.contains(&queue.cpu));
         out.rows(&queues)?;
     } else {
         let table = tasks(COMMAND.name, session, out)?;
         match args.letters().filter(|l| "tmT".contains(*l)).last() {
             Some('T') => render_lags(out, &queues)?,
-            Some('t') => render_clocks(out, &queues, table)?,
-            Some(_) => render_times(out, &queues, table)?,
-            None => render(out, &queues, table)?,
+            Some('t') => render_clocks(out, &queues, table, &hidden)?,
+            Some(_) => render_times(out, &queues, table, &hidden)?,
+            None => render(out, &queues, table, &hidden)?,
         }
     }
     for queue in &queues {
@@ -144,10 +146,19 @@ fn render_lags(out: &mut dyn Write, queues: &[Runqueue]) -> io::Result<()> {
     Ok(())
 }
 
-fn render(out: &mut dyn Write, queues: &[Runqueue], table: &TaskTable) -> io::Result<()> {
+fn render(
+    out: &mut dyn Write,
+    queues: &[Runqueue],
+    table: &TaskTable,
+    hidden: &[u32],
+) -> io::Result<()> {
     for (i, queue) in queues.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
+        }
+        if hidden.contains(&queue.cpu) {
+            writeln!(out, "CPU {} [OFFLINE]", queue.cpu)?;
+            continue;
         }
         writeln!(out, "CPU {} RUNQUEUE: {:016x}", queue.cpu, queue.addr)?;
         write!(out, "  CURRENT: ")?;
@@ -191,10 +202,19 @@ fn render_current(out: &mut dyn Write, queue: &Runqueue, task: Option<&Task>) ->
 }
 
 /// The CPUs' clocks, and below each when its task got it.
-fn render_clocks(out: &mut dyn Write, queues: &[Runqueue], table: &TaskTable) -> io::Result<()> {
+fn render_clocks(
+    out: &mut dyn Write,
+    queues: &[Runqueue],
+    table: &TaskTable,
+    hidden: &[u32],
+) -> io::Result<()> {
     let width = queues.iter().map(|q| q.clock_ns.to_string().len()).max().unwrap_or(0);
     let cpus = queues.iter().map(|q| q.cpu.to_string().len()).max().unwrap_or(0);
     for queue in queues {
+        if hidden.contains(&queue.cpu) {
+            writeln!(out, " CPU {:>cpus$}: [OFFLINE]", queue.cpu)?;
+            continue;
+        }
         writeln!(out, " CPU {:>cpus$}: {:0width$}", queue.cpu, queue.clock_ns)?;
         let task = table.at(queue.current);
         let since = task.and_then(|t| t.last_arrival_ns);
@@ -206,9 +226,18 @@ fn render_clocks(out: &mut dyn Write, queues: &[Runqueue], table: &TaskTable) ->
 }
 
 /// How long each CPU's task has had it.
-fn render_times(out: &mut dyn Write, queues: &[Runqueue], table: &TaskTable) -> io::Result<()> {
+fn render_times(
+    out: &mut dyn Write,
+    queues: &[Runqueue],
+    table: &TaskTable,
+    hidden: &[u32],
+) -> io::Result<()> {
     let cpus = queues.iter().map(|q| q.cpu.to_string().len()).max().unwrap_or(0);
     for queue in queues {
+        if hidden.contains(&queue.cpu) {
+            writeln!(out, " CPU {:>cpus$}: [OFFLINE]", queue.cpu)?;
+            continue;
+        }
         let task = table.at(queue.current);
         let since = task.and_then(|t| t.last_arrival_ns);
         let since = since.map(|then| ps_times::days(queue.clock_ns.saturating_sub(then)));

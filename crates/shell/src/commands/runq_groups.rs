@@ -16,14 +16,20 @@ pub(super) fn show(
     cpus: &[u32],
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
-    let queues = session.kernel().group_queues(cpus).map_err(failed("runq"))?;
+    let hidden = session.hidden_cpus();
+    let mut queues = session.kernel().group_queues(cpus).map_err(failed("runq"))?;
     if out.is_json() {
+        queues.retain(|queue| !hidden.contains(&queue.cpu));
         out.rows(&queues)?;
     } else {
         let table = tasks("runq", session, out)?;
         for (i, cpu) in queues.iter().enumerate() {
             if i > 0 {
                 writeln!(out)?;
+            }
+            if hidden.contains(&cpu.cpu) {
+                writeln!(out, "CPU {} [OFFLINE]", cpu.cpu)?;
+                continue;
             }
             render(out, cpu, table)?;
         }

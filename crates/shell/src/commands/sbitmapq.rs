@@ -14,7 +14,7 @@ use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Shown, Style, members_exist};
+use crate::value::{Reader, Shown, Style, members_exist};
 
 pub(crate) const COMMAND: Command = Command {
     name: "sbitmapq",
@@ -125,7 +125,13 @@ fn structures(
     for index in queue.used.iter().copied() {
         let addr = array.wrapping_add(u64::from(index) * step);
         let value = match args.has('v') {
-            true => Some(value(kernel, name, &members, addr, pointers)?),
+            true => Some(value(
+                &mut Reader::of(session, out.is_json()),
+                name,
+                &members,
+                addr,
+                pointers,
+            )?),
             false => None,
         };
         if out.is_json() {
@@ -144,18 +150,19 @@ fn structures(
 }
 
 fn value(
-    kernel: &Kernel,
+    reader: &mut Reader<'_>,
     name: &str,
     members: &[&str],
     slot: u64,
     pointers: bool,
 ) -> Result<Shown, CommandError> {
-    let read = || {
+    let kernel = reader.kernel();
+    let mut read = || {
         let addr = if pointers { kernel.read_u64(slot)? } else { slot };
         let object = kernel.object_at(name, addr)?;
         match members {
-            [] => Ok(Shown::whole(kernel, &object)),
-            members => Shown::members(kernel, &object, members),
+            [] => Ok(Shown::whole(reader, &object)),
+            members => Shown::members(reader, &object, members),
         }
     };
     read().map_err(failed(COMMAND.name))

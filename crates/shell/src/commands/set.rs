@@ -34,10 +34,12 @@ The current task is the one that crashed until it is changed. A VARIABLE without
   silent on | off        input files run without showing their commands
   edit vi | emacs        how lines are edited
   gdb on | off           all lines are gdb's; `crash COMMAND` is one of these commands then
-  scope ADDRESS          a text address; 0: none
+  scope ADDRESS          a text address; 0: none (kept; the types of a dump have no scopes)
   offline show | hide    whether CPUs that are offline are shown
   error default | redirect | FILE    errors go to standard error, with the answer, or into FILE
-  debug, core, hash, refresh, redzone, unwind, console    as in crash; kept, little depends on them
+  redzone on | off       whether `kmem` counts an object's red zone to it
+  debug, core, hash, refresh, unwind, console    as in crash; kept, nothing depends on them: lists
+                         are always watched for loops, stacks unwound by the kernel's ORC tables
 zero_excluded stays off: a page that the dump does not have is told as such, never shown as zeros.",
     examples: &[
         ("", "the current task"),
@@ -80,6 +82,10 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             let possible = session.kernel().possible_cpus().map_err(failed(COMMAND.name))?;
             let cpus = target::cpus(COMMAND.name, cpu, &possible)?;
             let cpu = cpus.first().copied().unwrap_or_default();
+            if session.hidden_cpus().contains(&cpu) {
+                let what = format!("CPU {cpu} is OFFLINE (`set offline show`)");
+                return Err(CommandError::Failed { command: COMMAND.name, what });
+            }
             let running = || table.list.iter().find(|t| t.active && cpu == t.cpu).map(|t| t.addr);
             let running = session.marked_active(cpu).or_else(running);
             let what = || format!("what CPU {cpu} was running is not known");

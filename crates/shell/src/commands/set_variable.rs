@@ -98,18 +98,58 @@ pub(super) fn run(
             let scope = if name == "scope" { Some(scope(session.kernel(), value)?) } else { None };
             let known = assign(session.settings_mut(), name, value, scope);
             known.map_err(|takes| usage(format!("{name} is {takes}, not `{value}`")))?;
-            if (name, value) == ("zero_excluded", "on") {
-                out.note("zero_excluded stays off: what the dump lacks is never shown as zeros")?;
+            if let Some(why) = without_effect(name, value) {
+                out.note(why)?;
             }
         }
         let value = value(session, name);
         if out.is_json() {
             out.row(&Row { variable: name, value: &value })?;
         } else {
-            writeln!(out, "{}: {value}", if name == "radix" { "output radix" } else { name })?;
+            match name {
+                "radix" => writeln!(out, "output radix: {value}")?,
+                // As wide as in `set -v`, which crash shows of this one only.
+                "offline" => writeln!(out, "      offline: {value}")?,
+                "core" => writeln!(out, "core: {value} ({})", core(&value))?,
+                _ => writeln!(out, "{name}: {value}")?,
+            }
         }
     }
     Ok(())
+}
+
+/// Why this value of a variable changes no answer.
+fn without_effect(name: &str, value: &str) -> Option<&'static str> {
+    let on = matches!(value, "on" | "1");
+    let off = matches!(value, "off" | "0");
+    match name {
+        "zero_excluded" if on => {
+            Some("zero_excluded stays off: what the dump lacks is never shown as zeros")
+        }
+        "hash" if off => Some("hash changes nothing: every list is watched for loops"),
+        "core" if on => Some("core changes nothing: an error message needs no core file"),
+        "refresh" if on || off => {
+            Some("refresh changes nothing: the tasks of a dump stay the same")
+        }
+        "unwind" if on || off => {
+            Some("unwind changes nothing: stacks are always unwound by the kernel's own ORC tables")
+        }
+        "scope" if value != "0" => Some(
+            "scope changes nothing: the dump's types (BTF) have no scopes; of types with one name \
+             the kernel's own comes before those of modules",
+        ),
+        "debug" if value != "0" => Some("debug changes nothing: there are no debug messages"),
+        "console" => Some("console changes nothing: there are no debug messages to send there"),
+        _ => None,
+    }
+}
+
+/// What crash says of `core`.
+fn core(value: &str) -> &'static str {
+    match value {
+        "on" => "drop core on error message",
+        _ => "do NOT drop core on error message",
+    }
 }
 
 fn scope(kernel: &Kernel, word: &str) -> Result<u64, CommandError> {
@@ -208,7 +248,7 @@ fn value(session: &Session, name: &str) -> String {
         "refresh" => on(settings.refresh),
         "print_max" => settings.print_max.to_string(),
         "print_array" => on(settings.print_array),
-        "console" => "(not assigned)".into(),
+        "console" => "not set".into(),
         "debug" => settings.debug.to_string(),
         "core" => on(settings.core),
         "hash" => on(settings.hash),

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use kmortem_debuginfo::btf::{Kind, Type};
-use kmortem_kernel::Kernel;
 use kmortem_kernel::stack::hex;
 use serde::Serialize;
 
@@ -29,15 +28,21 @@ pub(super) struct Target {
 
 /// What the pointers among the members at `paths` point to; without paths, those among all members
 /// that stand in the struct itself.
-pub(super) fn targets(kernel: &Kernel, ty: Type<'_>, paths: &[&str], bytes: &Bytes) -> Vec<Target> {
+pub(super) fn targets(
+    reader: &mut Reader<'_>,
+    ty: Type<'_>,
+    paths: &[&str],
+    bytes: &Bytes,
+) -> Vec<Target> {
     let all: Vec<&str> = match paths {
         [] => ty.strip().members().map(|m| m.name).filter(|name| !name.is_empty()).collect(),
         paths => paths.to_vec(),
     };
-    all.into_iter().filter_map(|path| target(kernel, ty, path, bytes)).collect()
+    all.into_iter().filter_map(|path| target(reader, ty, path, bytes)).collect()
 }
 
-fn target(kernel: &Kernel, ty: Type<'_>, path: &str, bytes: &Bytes) -> Option<Target> {
+fn target(reader: &mut Reader<'_>, ty: Type<'_>, path: &str, bytes: &Bytes) -> Option<Target> {
+    let kernel = reader.kernel();
     let member = ty.strip().member(path)?;
     let pointer = member.ty.strip();
     if pointer.kind() != Kind::Ptr {
@@ -65,22 +70,16 @@ fn target(kernel: &Kernel, ty: Type<'_>, path: &str, bytes: &Bytes) -> Option<Ta
             target.remark = Some(format!("({}: not in the types of this dump)", what.c_name()))
         }
         // As text, where it is one.
-        Kind::Int if is.size() == Some(1) => {
-            match Reader::new(kernel).pointer(address, Some(what)) {
-                Value::Pointer { text: Some(Ok(text)), .. } => {
-                    target.value = Some(Value::Text(text))
-                }
-                Value::Pointer { text: Some(Err(why)), .. } => {
-                    target.remark = Some(not_there(&why))
-                }
-                _ => {}
-            }
-        }
+        Kind::Int if is.size() == Some(1) => match reader.pointer(address, Some(what)) {
+            Value::Pointer { text: Some(Ok(text)), .. } => target.value = Some(Value::Text(text)),
+            Value::Pointer { text: Some(Err(why)), .. } => target.remark = Some(not_there(&why)),
+            _ => {}
+        },
         _ => {
             let there = Bytes::read(kernel, address, what.size().unwrap_or(0));
             match there.nothing() {
                 Some(why) => target.remark = Some(not_there(why)),
-                None => target.value = Some(Reader::new(kernel).value(what, &there, 0, None)),
+                None => target.value = Some(reader.value(what, &there, 0, None)),
             }
         }
     }
@@ -94,21 +93,20 @@ fn not_there(why: &str) -> String {
 /// Writes the object, or its members at `paths`, with `targets` in place of the pointers.
 pub(super) fn render(
     out: &mut dyn Write,
-    kernel: &Kernel,
+    reader: &mut Reader<'_>,
     ty: Type<'_>,
     paths: &[&str],
     bytes: &Bytes,
     targets: &[Target],
     style: Style,
 ) -> io::Result<()> {
-    let mut reader = Reader::new(kernel);
     let of = |name: &str| targets.iter().find(|target| target.member == name);
     if !paths.is_empty() {
         for path in paths {
             match of(path) {
                 Some(target) => render_target(out, target, style)?,
                 None => {
-                    if let Ok(shown) = Shown::members_of(&mut reader, ty, bytes, &[path]) {
+                    if let Ok(shown) = Shown::members_of(reader, ty, bytes, &[path]) {
                         shown.render(out, style)?;
                     }
                 }
@@ -116,7 +114,7 @@ pub(super) fn render(
         }
         return Ok(());
     }
-    let Shown::Whole { heading, value } = Shown::whole_of(&mut reader, ty, bytes) else {
+    let Shown::Whole { heading, value } = Shown::whole_of(reader, ty, bytes) else {
         return Ok(());
     };
     let Value::Record(members) = &value else { return Ok(()) };

@@ -138,7 +138,14 @@ pub(super) fn run(
     let count = count.filter(|n| (1..=MOST).contains(&n.unsigned_abs()));
     let count = count.ok_or_else(|| usage(format!("a count is a number of up to {MOST}")))?;
     let back = list_offset(session, command, args)?;
+    let hidden = session.hidden_cpus();
     for (cpu, addr) in places(session, command, place, args.has('u'))? {
+        if let Some(cpu) = cpu.filter(|cpu| hidden.contains(cpu)) {
+            if !out.is_json() {
+                writeln!(out, "[{cpu}]: [OFFLINE]")?;
+            }
+            continue;
+        }
         let addr = addr.wrapping_sub(back);
         if let Some(cpu) = cpu.filter(|_| !out.is_json()) {
             writeln!(out, "[{cpu}]: {addr:x}")?;
@@ -344,19 +351,28 @@ fn show(
         return Ok(());
     }
     if args.has('p') {
-        let targets = struct_pointers::targets(kernel, *ty, paths, &bytes);
+        let targets =
+            struct_pointers::targets(&mut Reader::of(session, out.is_json()), *ty, paths, &bytes);
         if out.is_json() {
             row.value = Some(shown(&mut Reader::for_json(kernel), request, &bytes)?);
             row.pointers = Some(targets);
             return Ok(out.row(&row)?);
         }
-        return Ok(struct_pointers::render(out, kernel, *ty, paths, &bytes, &targets, *style)?);
+        return Ok(struct_pointers::render(
+            out,
+            &mut Reader::of(session, false),
+            *ty,
+            paths,
+            &bytes,
+            &targets,
+            *style,
+        )?);
     }
     if out.is_json() {
         row.value = Some(shown(&mut Reader::for_json(kernel), request, &bytes)?);
         return Ok(out.row(&row)?);
     }
-    Ok(shown(&mut Reader::new(kernel), request, &bytes)?.render(out, *style)?)
+    Ok(shown(&mut Reader::of(session, false), request, &bytes)?.render(out, *style)?)
 }
 
 fn shown(

@@ -77,6 +77,7 @@ struct HrtimerRow<'a> {
 }
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
+    let hidden = session.hidden_cpus();
     let kernel = session.kernel();
     let present = kernel.cpus("present").map_err(failed(COMMAND.name))?;
     let cpus = match args.value('C') {
@@ -84,20 +85,22 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         None => present,
     };
     if args.has('r') {
-        let all = kernel.hrtimers(&cpus).map_err(failed(COMMAND.name))?;
+        let mut all = kernel.hrtimers(&cpus).map_err(failed(COMMAND.name))?;
         if out.is_json() {
+            all.retain(|cpu| !hidden.contains(&cpu.cpu));
             hrtimer_rows(&all).try_for_each(|row| out.row(&row))?;
         } else {
-            render_hrtimers(out, &all)?;
+            render_hrtimers(out, &all, &hidden)?;
         }
         let gaps: Vec<&Gaps> = all.iter().flat_map(|cpu| &cpu.clocks).map(|c| &c.gaps).collect();
         return super::note_gaps(out, gaps.into_iter());
     }
-    let timers = kernel.timers(&cpus).map_err(failed(COMMAND.name))?;
+    let mut timers = kernel.timers(&cpus).map_err(failed(COMMAND.name))?;
     if out.is_json() {
+        timers.bases.retain(|base| !hidden.contains(&base.cpu));
         timer_rows(&timers).try_for_each(|row| out.row(&row))?;
     } else {
-        render(out, &timers)?;
+        render(out, &timers, &hidden)?;
     }
     super::note_gaps(out, timers.bases.iter().map(|base| &base.gaps))
 }
@@ -136,15 +139,21 @@ fn function(symbol: Option<&SymbolAt>) -> String {
     }
 }
 
-fn render(out: &mut dyn Write, timers: &Timers) -> io::Result<()> {
+fn render(out: &mut dyn Write, timers: &Timers, hidden: &[u32]) -> io::Result<()> {
     let width = timers.jiffies.to_string().len().max("JIFFIES".len());
     writeln!(out, "{:<width$}\n{:>width$}\n", "JIFFIES", timers.jiffies)?;
     let mut before: Option<u32> = None;
     for base in &timers.bases {
-        if before.is_some_and(|cpu| cpu != base.cpu) {
+        if before.is_some_and(|cpu| cpu != base.cpu && !hidden.contains(&cpu)) {
             writeln!(out)?;
         }
-        before = Some(base.cpu);
+        let again = before.replace(base.cpu) == Some(base.cpu);
+        if hidden.contains(&base.cpu) {
+            if !again {
+                writeln!(out, "TIMER_BASES[{}]: [OFFLINE]", base.cpu)?;
+            }
+            continue;
+        }
         render_base(out, base, width)?;
     }
     Ok(())
@@ -168,10 +177,14 @@ fn render_base(out: &mut dyn Write, base: &TimerBase, width: usize) -> io::Resul
     Ok(())
 }
 
-fn render_hrtimers(out: &mut dyn Write, all: &[HrtimerCpu]) -> io::Result<()> {
+fn render_hrtimers(out: &mut dyn Write, all: &[HrtimerCpu], hidden: &[u32]) -> io::Result<()> {
     for (i, cpu) in all.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
+        }
+        if hidden.contains(&cpu.cpu) {
+            writeln!(out, "CPU: {}  [OFFLINE]", cpu.cpu)?;
+            continue;
         }
         writeln!(out, "CPU: {}  HRTIMER_CPU_BASE: {:x}", cpu.cpu, cpu.addr)?;
         for (i, clock) in cpu.clocks.iter().enumerate() {
@@ -262,7 +275,7 @@ mod tests {
             base(1, "STD", vec![]),
         ];
         let mut out = Vec::new();
-        render(&mut out, &Timers { jiffies: 4_294_893_318, hz: Some(250), bases }).unwrap();
+        render(&mut out, &Timers { jiffies: 4_294_893_318, hz: Some(250), bases }, &[]).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 
@@ -289,7 +302,7 @@ mod tests {
         let clocks =
             vec![clock(vec![timer(4_000_000_000), timer(100_004_022_751_441)]), clock(vec![])];
         let mut out = Vec::new();
-        render_hrtimers(&mut out, &[HrtimerCpu { cpu: 0, addr: 1 << 47, clocks }]).unwrap();
+        render_hrtimers(&mut out, &[HrtimerCpu { cpu: 0, addr: 1 << 47, clocks }], &[]).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 }

@@ -15,7 +15,7 @@ use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 pub(crate) const COMMAND: Command = Command {
     name: "tree",
@@ -95,7 +95,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let mut count = 0;
     let mut show = |entry: Entry| -> Result<(), CommandError> {
         count += 1;
-        let shown = members.shown(kernel, entry.address)?;
+        let shown = members.shown(Reader::of(session, out.is_json()), entry.address)?;
         let position = entry.position.filter(|_| args.has('p'));
         if out.is_json() {
             let (address, index) = (entry.address, entry.index);

@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::session::Session;
-use crate::value::{Shown, Style};
+use crate::value::{Reader, Shown, Style};
 
 /// The task's `mm_struct`, or with `-v` the `vm_area_struct` of each mapping.
 pub(super) fn show(
@@ -30,7 +30,7 @@ pub(super) fn show(
     };
     for addr in list {
         let object = kernel.object_at(name, addr).map_err(failed("vm"))?;
-        Shown::whole(kernel, &object).render(out, style)?;
+        Shown::whole(&mut Reader::of(session, false), &object).render(out, style)?;
     }
     Ok(())
 }

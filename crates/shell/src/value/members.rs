@@ -35,19 +35,19 @@ pub(crate) struct Line {
 
 impl Shown {
     /// All of `object`.
-    pub(crate) fn whole(kernel: &Kernel, object: &Object<'_>) -> Shown {
-        let bytes = object_bytes(kernel, object);
-        Shown::whole_of(&mut Reader::new(kernel), object.ty(), &bytes)
+    pub(crate) fn whole(reader: &mut Reader<'_>, object: &Object<'_>) -> Shown {
+        let bytes = object_bytes(reader.kernel(), object);
+        Shown::whole_of(reader, object.ty(), &bytes)
     }
 
     /// The members of `object` at `paths` ("a.b[2].c").
     pub(crate) fn members(
-        kernel: &Kernel,
+        reader: &mut Reader<'_>,
         object: &Object<'_>,
         paths: &[&str],
     ) -> Result<Shown, Error> {
-        let bytes = object_bytes(kernel, object);
-        Shown::members_of(&mut Reader::new(kernel), object.ty(), &bytes, paths)
+        let bytes = object_bytes(reader.kernel(), object);
+        Shown::members_of(reader, object.ty(), &bytes, paths)
     }
 
     /// All of what is in `bytes`.

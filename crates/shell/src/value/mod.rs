@@ -4,8 +4,8 @@
 //! [`render`] writes a value. A command reads first and writes then:
 //!
 //! ```text
-//! Shown::whole(&object).render(out, style)?;                     // struct list_head { ... }
-//! Shown::members(&object, &["comm", "se.load"])?.render(out, style)?;
+//! Shown::whole(&mut reader, &object).render(out, style)?;                     // struct list_head { ... }
+//! Shown::members(&mut reader, &object, &["comm", "se.load"])?.render(out, style)?;
 //! ```
 
 mod bytes;
@@ -26,7 +26,7 @@ pub(crate) use bytes::Bytes;
 pub(crate) use data::Value;
 pub(crate) use members::{Shown, members_exist};
 pub(crate) use read::{Reader, symbol};
-pub(crate) use render::{render, render_member};
+pub(crate) use render::{float, render, render_member};
 pub(crate) use style::{Format, Style};
 
 /// Whether `name` (without `struct` or `union`) is a struct, a union or a typedef of one:

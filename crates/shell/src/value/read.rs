@@ -6,9 +6,11 @@ use kmortem_kernel::Kernel;
 use super::bytes::Bytes;
 use super::data::{Member, Text, Value};
 use super::declare;
+use crate::session::Session;
+use crate::settings::Settings;
 
-/// Elements of an array, or characters of a string, that are shown.
-pub(crate) const MOST_ELEMENTS: u64 = 256;
+/// Characters of a string that are shown, whatever is set.
+const LONGEST_TEXT: u64 = 4096;
 /// Elements of an array that JSON holds.
 pub(crate) const MOST_IN_JSON: u64 = 1 << 16;
 /// Structs and arrays in each other: more is a loop among damaged types.
@@ -25,19 +27,37 @@ pub(crate) struct Reader<'k> {
 }
 
 impl<'k> Reader<'k> {
-    /// With what is shown of arrays.
-    pub(crate) fn new(kernel: &'k Kernel) -> Reader<'k> {
-        Reader { kernel, most: MOST_ELEMENTS, addresses: false, parts: MOST_PARTS }
-    }
-
-    /// With what the session's settings show.
-    pub(crate) fn with(kernel: &'k Kernel, settings: &crate::settings::Settings) -> Reader<'k> {
-        Reader { most: settings.print_max, ..Reader::new(kernel) }
+    /// With as much of arrays as the session's settings show.
+    pub(crate) fn with(kernel: &'k Kernel, settings: &Settings) -> Reader<'k> {
+        // As in gdb, 0 is no limit.
+        let most = match settings.print_max {
+            0 => MOST_IN_JSON,
+            most => most.min(MOST_IN_JSON),
+        };
+        Reader { kernel, most, addresses: false, parts: MOST_PARTS }
     }
 
     /// With as much of arrays as JSON holds.
     pub(crate) fn for_json(kernel: &'k Kernel) -> Reader<'k> {
-        Reader { most: MOST_IN_JSON, ..Reader::new(kernel) }
+        Reader { kernel, most: MOST_IN_JSON, addresses: false, parts: MOST_PARTS }
+    }
+
+    /// For an answer of `session`, in text or in JSON.
+    pub(crate) fn of(session: &'k Session, json: bool) -> Reader<'k> {
+        match json {
+            true => Reader::for_json(session.kernel()),
+            false => Reader::with(session.kernel(), session.settings()),
+        }
+    }
+
+    /// Whose memory it reads besides.
+    pub(crate) fn kernel(&self) -> &'k Kernel {
+        self.kernel
+    }
+
+    /// How many elements of an array are shown.
+    pub(crate) fn most(&self) -> u64 {
+        self.most
     }
 
     /// Takes integers for addresses (`p/a`).
@@ -178,7 +198,7 @@ impl<'k> Reader<'k> {
 
     /// The text that a `char *` points to.
     pub(crate) fn text_at(&self, addr: u64, plain: bool) -> Result<Text, String> {
-        let most = MOST_ELEMENTS as usize;
+        let most = self.most.min(LONGEST_TEXT) as usize;
         let mut bytes = Vec::new();
         while bytes.len() < most {
             let at = addr.wrapping_add(bytes.len() as u64);

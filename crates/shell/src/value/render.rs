@@ -1,5 +1,5 @@
 //! Values in gdb's shape, as crash shows them: members on lines of their own, numbers of an array
-//! on one line, at most [`super::MOST_ELEMENTS`] elements.
+//! on one line, or a line for each (`set print_array on`).
 
 use std::io::{self, Write};
 
@@ -27,17 +27,26 @@ pub(crate) fn render(
             write!(out, "{:1$}}}", "", 2 * depth)
         }
         Value::Array { elements, len } => {
+            let more = if (elements.len() as u64) < *len { "..." } else { "" };
             write!(out, "{{")?;
             for (i, element) in elements.iter().enumerate() {
-                if i > 0 {
-                    write!(out, ", ")?;
+                let comma = if i > 0 { "," } else { "" };
+                match style.array_lines {
+                    true => write!(out, "{comma}\n{:1$}", "", 2 * depth + 2)?,
+                    false if i > 0 => write!(out, ", ")?,
+                    false => {}
                 }
                 render(out, element, depth + 1, style)?;
             }
-            let more = (elements.len() as u64) < *len;
-            write!(out, "{}}}", if more { "..." } else { "" })
+            match style.array_lines {
+                true => write!(out, "{more}\n{:1$}}}", "", 2 * depth),
+                false => write!(out, "{more}}}"),
+            }
         }
         Value::Text(characters) => match style.format {
+            None | Some(Format::Text) if style.null_stop => {
+                write!(out, "{}", text::string_to_nul(characters))
+            }
             None | Some(Format::Text) => write!(out, "{}", text::string(characters)),
             Some(_) => {
                 let element = |byte: &u8| Value::Character { bits: *byte, signed: false };
@@ -114,7 +123,7 @@ pub(super) fn scalar_text(value: &Value, style: Style) -> String {
             Some(symbol) => format!("{{{ty}}} {addr:#x} <{symbol}>"),
             None => format!("{{{ty}}} {addr:#x}"),
         },
-        Value::Float(number) => float(*number),
+        Value::Float(number) => float(*number, 17),
         Value::Unreadable(why) => format!("<unreadable: {why}>"),
         Value::Record(_) | Value::Array { .. } | Value::Text(_) => String::new(),
     }
@@ -140,23 +149,28 @@ fn formatted(bits: u128, size: u64, signed: bool, format: Format) -> String {
         Format::Character => with_character(bits as u8, signed),
         Format::Address => format!("{bits:#x}"),
         Format::Text => bits.to_string(),
+        Format::Float if size == 4 => float(f64::from(f32::from_bits(bits as u32)), 9),
+        Format::Float if size == 8 => float(f64::from_bits(bits as u64), 17),
+        // No number of this size is one.
+        Format::Float if signed => signed_value(bits, size).to_string(),
+        Format::Float => bits.to_string(),
     }
 }
 
-/// As C's `%.17g`.
-fn float(number: f64) -> String {
+/// As C's `%.*g`: `digits` tell all numbers of the type apart (17 of a double, 9 of a float).
+pub(crate) fn float(number: f64, digits: i32) -> String {
     if number.is_nan() || number.is_infinite() {
         return format!("{number}").to_lowercase();
     }
-    let text = format!("{number:.16e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let text = format!("{number:.*e}", (digits - 1).max(0) as usize);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..17).contains(&exponent) {
-        let text = format!("{number:.*}", (16 - exponent).max(0) as usize);
+    if (-4..digits).contains(&exponent) {
+        let text = format!("{number:.*}", (digits - 1 - exponent).max(0) as usize);
         return without_zeros(&text).to_owned();
     }
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", without_zeros(digits), exponent.unsigned_abs())
+    format!("{}e{sign}{:02}", without_zeros(mantissa), exponent.unsigned_abs())
 }
 
 fn without_zeros(text: &str) -> &str {
@@ -207,7 +221,10 @@ mod tests {
 
     #[test]
     fn in_hexadecimal_only_names_stay() {
-        insta::assert_snapshot!(rendered(&sample(), Style { radix: Radix::Hex, format: None }));
+        insta::assert_snapshot!(rendered(
+            &sample(),
+            Style { radix: Radix::Hex, ..Style::default() }
+        ));
     }
 
     #[test]
@@ -224,9 +241,36 @@ mod tests {
 
     #[test]
     fn floats_have_17_digits() {
-        let all = [1.5, 3.0, 1e20, 1.0 / 3.0, -0.25, 0.5e-10].map(float);
+        let all = [1.5, 3.0, 1e20, 1.0 / 3.0, -0.25, 0.5e-10].map(|number| float(number, 17));
         let wanted =
             ["1.5", "3", "1e+20", "0.33333333333333331", "-0.25", "5.0000000000000002e-11"];
         assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn floats_of_four_bytes_have_nine_digits() {
+        let style = Style { format: Some(Format::Float), ..Style::default() };
+        assert_eq!(rendered(&int(0x0420_0002), style), "1.88079132e-36");
+        let two = Value::Integer { bits: 7, size: 2, signed: true };
+        assert_eq!(rendered(&two, style), "7");
+    }
+
+    #[test]
+    fn elements_may_have_lines_of_their_own() {
+        let style = Style { array_lines: true, ..Style::default() };
+        let inner = |n| Value::Array { elements: vec![int(n), int(n + 1)], len: 3 };
+        let outer = Value::Array { elements: vec![inner(1), inner(3)], len: 2 };
+        let expected = "{\n  {\n    1,\n    2...\n  },\n  {\n    3,\n    4...\n  }\n}";
+        assert_eq!(rendered(&outer, style), expected);
+    }
+
+    #[test]
+    fn texts_may_end_at_their_first_nul() {
+        let style = Style { null_stop: true, ..Style::default() };
+        let text = |bytes: &[u8], len| {
+            rendered(&Value::Text(Text { bytes: bytes.to_vec(), len, plain: true }), style)
+        };
+        assert_eq!(text(b"sh\0\0\0", 16), r#""sh""#);
+        assert_eq!(text(b"swa", 16), r#""swa"..."#);
     }
 }

@@ -10,6 +10,10 @@ pub(crate) struct Style {
     pub(crate) radix: Radix,
     /// A letter of gdb's `print/x`.
     pub(crate) format: Option<Format>,
+    /// Whether each element of an array has a line (`set print_array`).
+    pub(crate) array_lines: bool,
+    /// Whether arrays of characters end at their first NUL (`set null-stop`).
+    pub(crate) null_stop: bool,
 }
 
 /// gdb's format letters.
@@ -33,6 +37,8 @@ pub(crate) enum Format {
     Text,
     /// `z`: hexadecimal with leading zeros
     Padded,
+    /// `f`: the bits of a floating-point number
+    Float,
 }
 
 impl Style {
@@ -43,7 +49,8 @@ impl Style {
             (_, true) => Radix::Decimal,
             _ => settings.radix,
         };
-        Style { radix, format: None }
+        let Settings { print_array, null_stop, .. } = *settings;
+        Style { radix, format: None, array_lines: print_array, null_stop }
     }
 
     /// `n` in the style's base.
@@ -68,6 +75,7 @@ impl Format {
             'c' => Format::Character,
             's' => Format::Text,
             'z' => Format::Padded,
+            'f' => Format::Float,
             _ => return None,
         })
     }

@@ -25,6 +25,15 @@ pub(crate) fn string(text: &Text) -> String {
     out
 }
 
+/// The string up to its first NUL: `"swapper/0"`.
+pub(crate) fn string_to_nul(text: &Text) -> String {
+    let bytes = text.until_nul();
+    if bytes.len() < text.bytes.len() {
+        return format!("\"{}\"", escaped(bytes));
+    }
+    string(text)
+}
+
 /// What stands between the quotes of a string.
 pub(super) fn escaped(bytes: &[u8]) -> String {
     let mut out = String::new();

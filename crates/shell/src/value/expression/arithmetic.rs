@@ -53,7 +53,8 @@ impl Number {
         }
     }
 
-    fn float(self) -> f64 {
+    /// As a floating-point number.
+    pub(crate) fn float(self) -> f64 {
         match self {
             Number::Integer { signed: true, .. } => self.wide() as i64 as f64,
             Number::Integer { bits, .. } => bits as f64,

@@ -8,7 +8,7 @@ use super::arithmetic::Number;
 use super::ctype::{CType, Shape};
 use crate::value::bytes::{Bytes, LARGEST};
 use crate::value::data::{Text, Value};
-use crate::value::read::{MOST_ELEMENTS, Reader, symbol};
+use crate::value::read::{Reader, symbol};
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,7 +188,7 @@ fn value_of(
         CType::Array(of, len) => {
             let size = of.size().unwrap_or(0);
             if of.is_character() {
-                let shown = (*len).min(MOST_ELEMENTS);
+                let shown = (*len).min(reader.most());
                 return match bytes.get(offset, shown) {
                     Ok(bytes) => {
                         let plain = of.is_plain_char();
@@ -197,11 +197,12 @@ fn value_of(
                     Err(why) => Value::Unreadable(why),
                 };
             }
+            let shown = (*len).min(reader.most());
             let element = |index: u64| {
                 let at = offset.saturating_add(index.saturating_mul(size));
                 value_of(of, place, bytes, at, reader)
             };
-            let elements = (0..(*len).min(MOST_ELEMENTS)).map(element).collect();
+            let elements = (0..shown).map(element).collect();
             Value::Array { elements, len: *len }
         }
         CType::Void | CType::Unknown(_) => Value::Unreadable("it has no value".to_owned()),
