@@ -28,6 +28,7 @@ mod line;
 mod memory;
 pub mod output;
 mod pattern;
+mod printf;
 pub mod progress;
 pub mod rc;
 pub mod registry;

@@ -90,6 +90,8 @@ mod testing;
 pub(crate) mod timer;
 pub(crate) mod trace;
 mod trace_dat;
+mod trace_format;
+mod trace_parse;
 mod trace_text;
 pub(crate) mod tree;
 pub(crate) mod union;

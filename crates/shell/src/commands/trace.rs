@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use kmortem_kernel::ftrace::{CpuEvent, FieldValue, TraceBuffer, TraceCpu};
 use serde::Serialize;
 
-use super::{failed, trace_dat, trace_text};
+use super::{failed, trace_dat, trace_format, trace_text};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -26,7 +26,8 @@ pub(crate) const COMMAND: Command = Command {
     ],
     details: "\
 Without a word: the buffers of ftrace and its instances, with events and losses.
-show writes the events of a buffer, oldest first; dump writes a buffer to a file
+show writes the events of a buffer, oldest first, in the words of the kernel's own formats; an
+event whose format is beyond what is understood here shows its fields. dump writes a buffer to a file
 that trace-cmd and KernelShark read. Without INSTANCE: the global buffer.",
     examples: &[
         ("", "tracers, buffers, events in them"),
@@ -43,7 +44,7 @@ that trace-cmd and KernelShark read. Without INSTANCE: the global buffer.",
         Rows {
             options: "show",
             row: "an event",
-            members: "`time` (of the buffer's clock, ns as a rule), `cpu` `pid` `comm` `flags` `preempt_count` `system` `event` `fields`",
+            members: "`time` (of the buffer's clock, ns as a rule), `cpu` `pid` `comm` `flags` `preempt_count` `system` `event` `fields` `text` (in the words of its format)",
         },
         Rows {
             options: "dump",
@@ -137,6 +138,8 @@ struct EventRow<'a> {
     system: Option<&'a str>,
     event: String,
     fields: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
 }
 
 fn show(
@@ -163,6 +166,7 @@ fn show(
         }
     };
     let formats = kernel.event_formats().map_err(failed(COMMAND.name))?;
+    let printers = trace_format::Printers::new(kernel);
     let names = kernel.trace_names().map_err(failed(COMMAND.name))?;
     let mut reader = kernel.trace_events(buffer, &cpus);
     if !out.is_json() {
@@ -171,6 +175,7 @@ fn show(
     let line = |event: &CpuEvent, out: &mut Output<'_>| -> io::Result<()> {
         let one = trace_text::Event::new(&event.event, &formats);
         let comm = names.get(&one.pid).map_or("<...>", String::as_str);
+        let text = one.format.and_then(|format| printers.print(format, &one.fields));
         if out.is_json() {
             let fields = one.fields.iter().map(|(name, value)| (name.clone(), json(value)));
             return out.row(&EventRow {
@@ -183,9 +188,10 @@ fn show(
                 system: one.format.map(|format| format.system.as_str()),
                 event: one.name(),
                 fields: fields.collect(),
+                text,
             });
         }
-        trace_text::render(out, kernel, event.cpu, event.event.time, comm, &one)
+        trace_text::render(out, kernel, event.cpu, event.event.time, comm, &one, text.as_deref())
     };
     match newest {
         None => {

@@ -81,6 +81,7 @@ pub(super) fn render(
     time: u64,
     comm: &str,
     event: &Event<'_>,
+    words: Option<&str>,
 ) -> io::Result<()> {
     let micros = time.saturating_add(500) / 1000;
     write!(
@@ -109,6 +110,9 @@ pub(super) fn render(
             known.into_iter().try_for_each(|caller| writeln!(out, " => {}", symbol(*caller)))
         }
         name => {
+            if let Some(words) = words {
+                return writeln!(out, "{name}: {words}");
+            }
             write!(out, "{name}:")?;
             for (field, value) in &event.fields {
                 let function = FUNCTIONS.contains(&field.as_str());
