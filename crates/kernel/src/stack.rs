@@ -149,6 +149,11 @@ pub fn hex_option<S: serde::Serializer>(
     }
 }
 
+/// As [`hex`], for each of a list.
+pub fn hex_list<S: serde::Serializer>(values: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(|value| format!("{value:#x}")))
+}
+
 impl Kernel {
     /// The function that a frame is in. A return address points behind its
     /// call, which may be the last instruction of the caller (a call of a

@@ -11,13 +11,14 @@ import sys
 import traceback
 
 import lists
+import percent_crash
 import stacks
 import symbols
 from common import Unknown, count_stopped_cpus
 
 # Files with rows(prog): what must be in the rows of a command.
 SUBJECTS = """
-    bpf cgroups counters files free hrtimers ipc irqs limits pages requests resources runqueues
+    bpf caches cgroups counters files free hrtimers ipc irqs limits pages requests resources runqueues
     signals slab sockets swap timers virtio vmalloc vmas waitqueues workers workqueues
 """.split()
 
@@ -52,4 +53,5 @@ answers = {
 }
 count_stopped_cpus(prog)
 answers["rows"] = {subject: attempt(lambda _: rows(subject)) for subject in SUBJECTS}
+answers["percent_crash"] = attempt(percent_crash.answers)
 json.dump(answers, sys.stdout)

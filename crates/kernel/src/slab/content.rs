@@ -13,7 +13,7 @@ use crate::Kernel;
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::page::PageUse;
-use crate::stack::hex;
+use crate::stack::{hex, hex_list};
 
 use super::access::SlabAccess;
 use super::freelist::FreePointers;
@@ -78,8 +78,21 @@ pub struct CpuSlabs {
     pub slab: Option<Slab>,
     /// Its partial slabs.
     pub partial: Vec<Slab>,
-    /// Its sheaves: name, address, free objects.
-    pub sheaves: Vec<(&'static str, u64, Vec<u64>)>,
+    /// Its sheaves.
+    pub sheaves: Vec<Sheaf>,
+}
+
+/// A sheaf of a CPU.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sheaf {
+    /// `main`, `spare` or `rcu_free`.
+    pub name: &'static str,
+    /// Address of the `struct slab_sheaf`.
+    #[serde(serialize_with = "hex")]
+    pub addr: u64,
+    /// Addresses of its free objects.
+    #[serde(serialize_with = "hex_list")]
+    pub objects: Vec<u64>,
 }
 
 /// What a memory node has of a cache.
@@ -193,7 +206,7 @@ impl SlabReader<'_> {
             }
         }
         for cpu in self.sheaves_of_cpus()? {
-            for (name, _, objects) in &cpu.sheaves {
+            for Sheaf { name, objects, .. } in &cpu.sheaves {
                 let label = format!("cpu {} {name} sheaf", cpu.cpu);
                 self.in_sheaves.extend(objects.iter().map(|object| (*object, label.clone())));
             }
@@ -317,7 +330,7 @@ impl SlabReader<'_> {
             for (name, member) in all {
                 match member.read_if_exists(kernel, addr)? {
                     None | Some(0) => {}
-                    Some(sheaf) => of_cpu.push((name, sheaf, self.sheaf(sheaf)?)),
+                    Some(addr) => of_cpu.push(Sheaf { name, addr, objects: self.sheaf(addr)? }),
                 }
             }
             let partial = Vec::new();

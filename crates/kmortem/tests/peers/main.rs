@@ -1,8 +1,8 @@
 //! Every dump of the lab, held against drgn on the same dump.
 //!
 //! drgn reads the distribution's debug vmlinux; kmortem reads nothing but the
-//! dump. What the kernel crate finds ([`kernel`]) and the rows of the commands
-//! ([`rows`]) must agree. Where drgn is wrong the page on its differences says
+//! dump. What the kernel crate finds ([`kernel`]), the rows of the commands
+//! ([`rows`]) and their text ([`percent_crash`]) must agree. Where drgn is wrong the page on its differences says
 //! so; its scripts (lab/peers/answers) go round that.
 
 // A test: its panic is the failure.
@@ -16,6 +16,7 @@ mod common;
 mod kernel;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod percent_crash;
 mod rows;
 
 /// Guests that hold something of everything.
@@ -35,6 +36,7 @@ fn drgn_agrees_on_every_dump() {
         let kernel = Kernel::open_files(&dump.files).map_err(|e| e.to_string())?;
         let mut wrong = kernel::compare(&kernel, &drgn);
         wrong.extend(rows::compare(dump, &drgn["rows"]));
+        wrong.extend(percent_crash::compare(dump, &drgn["percent_crash"]));
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(wrong.join("\n    ")),

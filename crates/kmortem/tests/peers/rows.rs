@@ -40,8 +40,9 @@ const fn asked(name: &'static str, key: &'static str, least: usize) -> Subject {
     Subject { name, line: None, key, least, unknown_to: &[] }
 }
 
-const SUBJECTS: [Subject; 24] = [
+const SUBJECTS: [Subject; 25] = [
     subject("bpf", "bpf", "addr", 0),
+    subject("caches", "kmem -s", "addr", 80),
     subject("cgroups", "cgroup", "addr", 1),
     subject("counters", "kmem -V", "-", 1),
     subject("files", "foreach files", "addr", 40),

@@ -82,7 +82,7 @@ object are on no list: -S does not show them.",
         Rows {
             options: "-S",
             row: "a slab cache",
-            members: "as `-s`, and `content`: `cpus` (`slab` and `partial` with their `objects`, `sheaves`), `nodes`",
+            members: "as `-s`, and `content`: `cpus` (`slab` and `partial` with their `objects`, `sheaves` (`name` `addr` `objects`)), `nodes`",
         },
         Rows {
             options: "-f, -F",

@@ -243,12 +243,12 @@ fn render_content(out: &mut dyn Write, content: &CacheContent) -> io::Result<()>
             continue;
         }
         writeln!(out, "CPU {n} SLUB_PERCPU_SHEAVES:\n  {:x}", cpu.addr)?;
-        for (name, sheaf, objects) in &cpu.sheaves {
-            writeln!(out, "CPU {n} SHEAF {name}: {sheaf:x}")?;
-            for object in objects {
+        for sheaf in &cpu.sheaves {
+            writeln!(out, "CPU {n} SHEAF {}: {:x}", sheaf.name, sheaf.addr)?;
+            for object in &sheaf.objects {
                 writeln!(out, "   {object:x}  ")?;
             }
-            if objects.is_empty() {
+            if sheaf.objects.is_empty() {
                 writeln!(out, "  (empty)")?;
             }
         }
