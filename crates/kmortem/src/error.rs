@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kmortem_kernel::OpenError;
+use kmortem_vmcore::writer::WriteError;
 
 /// Why a subcommand did not finish.
 #[derive(Debug)]
@@ -28,6 +29,36 @@ pub(crate) enum CliError {
     },
     /// The output can't be written.
     Output(io::Error),
+    /// A file can't be made.
+    Create {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The base of an archive is not to be had.
+    Base(String),
+    /// A dump can't be written.
+    Write(WriteError),
+}
+
+impl CliError {
+    /// A dump that the system does not give.
+    pub(crate) fn from_open(name: &str, source: io::Error) -> CliError {
+        kmortem_vmcore::OpenError::Io { name: name.to_owned(), source }.into()
+    }
+}
+
+impl From<WriteError> for CliError {
+    fn from(error: WriteError) -> CliError {
+        match error {
+            // A closed pipe is told of as everywhere.
+            WriteError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                CliError::Output(error)
+            }
+            error => CliError::Write(error),
+        }
+    }
 }
 
 impl From<io::Error> for CliError {
@@ -61,6 +92,25 @@ impl std::fmt::Display for CliError {
             CliError::Input { path, error } => {
                 write!(f, "{} can't be read: {error}", path.display())
             }
+            CliError::Create { path, error } => {
+                write!(f, "{} can't be written: {error}", path.display())
+            }
+            CliError::Base(what) => write!(f, "{what}"),
+            CliError::Write(WriteError::Output(error)) => {
+                write!(f, "the dump can't be written: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => write!(
+                        f,
+                        "; nothing was left behind: free some space, write elsewhere, or choose a \
+                         smaller form"
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            CliError::Write(error @ WriteError::Unreadable { .. }) => {
+                write!(f, "{error}; write to a file instead of a pipe to leave it out")
+            }
+            CliError::Write(error) => write!(f, "the dump can't be written: {error}"),
             // What a script holds is checked where it is read.
             CliError::Output(error) if error.kind() == io::ErrorKind::InvalidData => {
                 write!(f, "{error}")

@@ -5,6 +5,7 @@
 //! not understood, 101 a bug in kmortem itself.
 #![forbid(unsafe_code)]
 
+mod convert;
 mod crash;
 mod error;
 mod info;
@@ -42,6 +43,7 @@ understood, 101 a bug in kmortem.";
 enum Command {
     Report(report::ReportArgs),
     Info(info::InfoArgs),
+    Convert(convert::ConvertArgs),
     Run(run::RunArgs),
     Shell(shell::ShellArgs),
     Crash(crash::CrashArgs),
@@ -86,6 +88,7 @@ fn run() -> Result<ExitCode, CliError> {
     match Cli::parse().command {
         Command::Report(args) => report::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Shell(args) => shell::run(&args),
         Command::Crash(args) => crash::run(&args),

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::source::SourceError;
+
 /// Why a page of physical memory can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "why")]
@@ -36,6 +38,15 @@ fn filtered_by(level: Option<u32>) -> String {
     match level {
         Some(level) => format!("filtered out by makedumpfile -d {level}"),
         None => "filtered out when it was taken".to_owned(),
+    }
+}
+
+impl From<SourceError> for Absent {
+    fn from(error: SourceError) -> Absent {
+        match error {
+            SourceError::OutOfRange { .. } => Absent::Lost,
+            SourceError::Damaged { .. } => Absent::corrupt(error.to_string()),
+        }
     }
 }
 
@@ -99,6 +110,14 @@ pub enum OpenError {
         /// The input.
         name: String,
         /// What is wrong.
+        what: String,
+    },
+    /// An archive whose base is not to be had.
+    #[error("{name}: {what}")]
+    Base {
+        /// The archive.
+        name: String,
+        /// What is missing, and what to do.
         what: String,
     },
     /// Several inputs that do not belong together.

@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 use crate::codec;
 use crate::container::{self, Container, Input, Stored};
 use crate::cpu::{self, CpuState};
+use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, OpenError, ReadError};
 use crate::info::{Completeness, ContainerInfo};
 use crate::mmap::MappedFile;
+use crate::origin::Origin;
 use crate::page_cache::{self, PageCache};
 use crate::source::Source;
 use crate::vmcoreinfo::VmcoreInfo;
@@ -135,7 +137,7 @@ impl Image {
         }
         let page: Arc<[u8]> = match self.container.locate(start)? {
             Stored::Raw { source, offset } => {
-                match source.bytes(offset, self.page_size as usize).map_err(|_| Absent::Lost)? {
+                match source.bytes(offset, self.page_size as usize)? {
                     Cow::Borrowed(bytes) => return Ok(Page(Bytes::Mapped(bytes))),
                     Cow::Owned(bytes) => bytes.into(),
                 }
@@ -189,6 +191,59 @@ impl Image {
         Ok(())
     }
 
+    /// Fills `buf` from the physical address `addr` on as [`Image::read`] does, past the cache: for
+    /// who reads all of the memory once.
+    pub fn read_uncached(&self, addr: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = addr
+                .checked_add(done as u64)
+                .ok_or(ReadError { addr: u64::MAX, reason: Absent::NotRam })?;
+            if let Some((source, offset, len)) = self.container.raw_run(at, rest.len() as u64) {
+                let len = (len as usize).min(rest.len());
+                if len > 0 && source.copy_to(offset, &mut rest[..len]).is_ok() {
+                    done += len;
+                    continue;
+                }
+            }
+            let in_page = (at % self.page_size) as usize;
+            let want = rest.len().min(self.page_size as usize - in_page);
+            self.read_page(at - in_page as u64, in_page, &mut rest[..want])
+                .or_else(|reason| self.read_part(at, &mut rest[..want], reason))?;
+            done += want;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from the page at `start`, from `in_page` on.
+    fn read_page(&self, start: u64, in_page: usize, buf: &mut [u8]) -> Result<(), Absent> {
+        match self.container.locate(start)? {
+            Stored::Raw { source, offset } => Ok(source.copy_to(offset + in_page as u64, buf)?),
+            Stored::Compressed(codec, data) if buf.len() as u64 == self.page_size => {
+                codec::decompress(codec, &data, buf).map_err(Absent::corrupt)
+            }
+            Stored::Compressed(codec, data) => {
+                let mut page = vec![0; self.page_size as usize];
+                codec::decompress(codec, &data, &mut page).map_err(Absent::corrupt)?;
+                buf.copy_from_slice(&page[in_page..in_page + buf.len()]);
+                Ok(())
+            }
+            Stored::Assembled(page) => match page.get(in_page..in_page + buf.len()) {
+                Some(bytes) => {
+                    buf.copy_from_slice(bytes);
+                    Ok(())
+                }
+                None => Err(Absent::corrupt("page is shorter than it should be")),
+            },
+        }
+    }
+
+    /// Whether the file has what the index says of the page that contains `addr`. Damage shows
+    /// only when it is read.
+    pub fn lookup(&self, addr: u64) -> Result<(), Absent> {
+        self.container.locate(addr & !(self.page_size - 1)).map(drop)
+    }
+
     /// Fills `buf` from one page, if that is stored as it is, without mapping it: what is read in
     /// bulk is read once, and each touch of a mapped file keeps 64 KiB of it resident.
     fn copy_raw(&self, addr: u64, buf: &mut [u8]) -> bool {
@@ -216,6 +271,31 @@ impl Image {
     /// in whole pages. A page of a run may still turn out lost or damaged.
     pub fn present(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
         self.container.present()
+    }
+
+    /// As [`Image::present`], with the parts of pages that an ELF core may have.
+    pub fn extents(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        self.container.extents()
+    }
+
+    /// As [`Image::ram`], read as it goes: a bitmap may have very many runs.
+    pub fn ram_runs(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        self.container.ram_runs().unwrap_or_else(|| Box::new(self.ram().iter().cloned()))
+    }
+
+    /// Runs of RAM with the virtual address each is mapped at, as far as the container says.
+    pub fn mapped(&self) -> Vec<(Range<u64>, u64)> {
+        self.container.mapped()
+    }
+
+    /// The container's headers, if it is of a kind that has them or was made from one.
+    pub fn header(&self) -> Option<&DumpHeader> {
+        self.container.header()
+    }
+
+    /// The dump that this one was made from, if it says so.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.container.origin()
     }
 
     /// How much of the machine's memory the dump has.

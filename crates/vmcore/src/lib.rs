@@ -10,6 +10,7 @@
 //! 3. `image`: the face of it all. Decompresses pages once (`codec`) into a cache that many
 //!    threads share (`page_cache`), and holds what the dump says about itself: notes
 //!    ([`elf_note`]), registers ([`cpu`]), VMCOREINFO ([`vmcoreinfo`]).
+//! 4. [`writer`]: dumps in all forms, out of anything that gives pages; an [`Image`] does.
 //!
 //! A page that is not there is never zeros: it is an [`Absent`] that says why. Input is hostile
 //! until shown otherwise: every size is checked before memory is taken for it, and no content of
@@ -19,10 +20,12 @@
 
 mod codec;
 mod container;
+mod dump_header;
 mod error;
 mod image;
 mod info;
 mod mmap;
+mod origin;
 mod page_cache;
 
 pub mod cpu;
@@ -30,13 +33,16 @@ pub mod elf_note;
 pub mod overlay;
 pub mod source;
 pub mod vmcoreinfo;
+pub mod writer;
 
 pub use codec::Codec;
 pub use cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment};
+pub use dump_header::DumpHeader;
 pub use elf_note::Note;
 pub use error::{Absent, OpenError, ReadError};
 pub use image::{Image, Page};
 pub use info::{Completeness, ContainerInfo, FileInfo, Machine, Utsname};
 pub use mmap::MappedFile;
+pub use origin::Origin;
 pub use source::{Source, SourceError};
 pub use vmcoreinfo::VmcoreInfo;

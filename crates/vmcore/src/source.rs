@@ -54,6 +54,14 @@ pub enum SourceError {
         /// Length of the input.
         size: u64,
     },
+    /// What holds the bytes is damaged, or is to be unpacked with another base.
+    #[error("{len} bytes at offset {offset:#x} can't be unpacked: damaged, or another base")]
+    Damaged {
+        /// First byte asked for.
+        offset: u64,
+        /// Number of bytes asked for.
+        len: usize,
+    },
 }
 
 /// Whether `len` bytes at `offset` lie within `size` bytes.

@@ -4,6 +4,7 @@
 //! whose `probe` knows it by content, an `open` that gives a [`Container`], and add the line to
 //! [`FORMATS`]. What no format knows, [`foreign`] describes for the error message.
 
+mod archive;
 mod elf;
 mod flattened;
 mod foreign;
@@ -14,9 +15,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::Codec;
+use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo};
+use crate::origin::Origin;
 use crate::source::Source;
 
 /// A dump file as pages of physical memory.
@@ -42,6 +45,37 @@ pub(crate) trait Container: Send + Sync {
 
     /// How much the dump has.
     fn completeness(&self) -> Completeness;
+
+    /// Runs of bytes the index has, ascending; unlike [`Container::present`] with parts of pages.
+    fn extents(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        self.present()
+    }
+
+    /// As [`Container::ram`], where that may be cut short.
+    fn ram_runs(&self) -> Option<Box<dyn Iterator<Item = Range<u64>> + '_>> {
+        None
+    }
+
+    /// Where up to `len` bytes from `addr` on are stored as they are, and how many of them. For
+    /// reading in bulk; `None` where pages are not stored so.
+    fn raw_run(&self, _addr: u64, _len: u64) -> Option<(&dyn Source, u64, u64)> {
+        None
+    }
+
+    /// Runs of RAM and the virtual address each is mapped at, as far as the container says.
+    fn mapped(&self) -> Vec<(Range<u64>, u64)> {
+        Vec::new()
+    }
+
+    /// What the dump was made from, if it says so.
+    fn origin(&self) -> Option<&Origin> {
+        None
+    }
+
+    /// What the container's header says, if it has one of that kind.
+    fn header(&self) -> Option<&DumpHeader> {
+        None
+    }
 }
 
 /// A page as it is stored.
@@ -92,12 +126,22 @@ pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     let mut files: Vec<FileInfo> = Vec::with_capacity(inputs.len());
     let mut unwrapped = Vec::with_capacity(inputs.len());
     let mut flattened = false;
+    let mut archived = false;
     let mut cut_off = None;
     for input in inputs {
         if input.source.is_empty() {
             return Err(OpenError::Foreign { name: input.name, looks_like: "it is empty".into() });
         }
         files.push(FileInfo { name: input.name.clone(), size: input.source.len() });
+        let input = match archive::probe(&input) {
+            true => {
+                let archive = archive::open(&input)?;
+                archived = true;
+                cut_off = cut_off.or_else(|| archive.cut_off());
+                Input { name: input.name, source: Arc::new(archive) }
+            }
+            false => input,
+        };
         if flattened::probe(&head_of(&input)) {
             let stream = flattened::open(&input)?;
             flattened = true;
@@ -120,9 +164,23 @@ pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         }
     }
     opened.info.flattened = flattened;
+    if archived {
+        opened.info.kind = format!("archive of {}", opened.info.kind);
+        opened.info.compression = vec![Codec::Zstd];
+    }
     // The stream's end explains whatever its pages lack.
     opened.info.incomplete = cut_off.or(opened.info.incomplete);
     Ok(opened)
+}
+
+/// A dump's bytes, put in order if they are a flattened stream's, and how that was cut off.
+pub(crate) fn rearranged(input: Input) -> Result<(Arc<dyn Source>, Option<String>), OpenError> {
+    if !flattened::probe(&head_of(&input)) {
+        return Ok((input.source, None));
+    }
+    let stream = flattened::open(&input)?;
+    let cut_off = stream.cut_off();
+    Ok((Arc::new(stream), cut_off))
 }
 
 /// The format of the first input; the others must be of the same.

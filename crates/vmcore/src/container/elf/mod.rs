@@ -13,6 +13,7 @@
 //! - `makedumpfile -E` ends a segment where pages are left out: `p_filesz < p_memsz`.
 //! - Segments of `/proc/kcore` that are no RAM have `p_paddr` -1, or 0 in older kernels.
 //! - `e_flags` 1: makedumpfile ran out of space (`DUMP_ELF_INCOMPLETE`).
+//! - Our own cores have notes of what ELF can't say ([`crate::origin`]).
 
 mod extents;
 mod header;
@@ -24,15 +25,17 @@ use std::sync::Arc;
 use self::extents::{Extent, Extents};
 use self::header::Segment;
 use super::{Container, Format, Input, Opened, Stored};
+use crate::dump_header::DumpHeader;
 use crate::elf_note::{self, Note};
 use crate::error::{Absent, OpenError};
-use crate::info::{Completeness, ContainerInfo};
+use crate::info::{Completeness, ContainerInfo, Utsname};
+use crate::origin::{self, Origin};
 use crate::source::Source;
 
 pub(super) const FORMAT: Format = Format { probe, open, splits: false };
 
 /// Pages are 4096 bytes in all that is written for x86_64. An aarch64 kernel with larger ones
-/// still has its segments in multiples of this.
+/// still has its segments in multiples of this. Only our own cores say another size.
 const PAGE: u64 = 4096;
 
 /// Notes beyond this are not read: 8192 CPUs take 6 MiB, device dumps may take far more. In a
@@ -45,6 +48,10 @@ const MAX_NOTE_SEGMENTS: usize = 2 * 8192;
 struct ElfDump {
     source: Arc<dyn Source>,
     extents: Extents,
+    page_size: u64,
+    /// Segments with a virtual address of their own, by physical address.
+    mapped: Vec<(Range<u64>, u64)>,
+    origin: Option<Origin>,
 }
 
 fn probe(head: &[u8]) -> bool {
@@ -82,15 +89,58 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     } else {
         "ELF"
     };
-    let info = ContainerInfo {
+    let origin = Origin::find(&notes);
+    let mut info = ContainerInfo {
         kind: writer.to_owned(),
         machine: Some(header.machine),
         incomplete,
         oddities,
         ..ContainerInfo::default()
     };
-    let container = Box::new(ElfDump { source, extents });
+    if let Some(origin) = &origin {
+        describe_origin(&mut info, origin);
+    }
+    let container = Box::new(ElfDump {
+        source,
+        extents,
+        page_size: origin.as_ref().map_or(PAGE, |origin| origin.page_size),
+        mapped: mapped(&loads),
+        origin,
+    });
     Ok(Opened { container, info, notes, vmcoreinfo: None })
+}
+
+/// What a core made from another dump says of that one.
+fn describe_origin(info: &mut ContainerInfo, origin: &Origin) {
+    info.kind = format!("{} from {}", info.kind, origin.info.kind);
+    info.filter_level = origin.info.filter_level;
+    if info.incomplete.is_none() {
+        info.incomplete.clone_from(&origin.info.incomplete);
+    }
+    if let Some(header) = &origin.header {
+        info.utsname = (header.utsname != Utsname::default()).then(|| header.utsname.clone());
+        info.timestamp = (header.timestamp.0 != 0).then_some(header.timestamp.0);
+    }
+}
+
+/// Segments that do not overlap, with their virtual addresses.
+fn mapped(loads: &[Segment]) -> Vec<(Range<u64>, u64)> {
+    let mut mapped: Vec<(Range<u64>, u64)> = loads
+        .iter()
+        .map(|load| {
+            let len = load.mem_len.max(load.file_len);
+            (load.paddr..load.paddr.saturating_add(len), load.vaddr)
+        })
+        .collect();
+    // The larger of two that start together is the direct map, the other one the kernel's text.
+    mapped.sort_by_key(|(range, _)| (range.start, u64::MAX - range.end));
+    let mut end = 0;
+    mapped.retain(|(range, _)| {
+        let apart = range.start >= end;
+        end = end.max(range.end);
+        apart
+    });
+    mapped
 }
 
 fn read_notes(source: &dyn Source, segments: &[Segment], oddities: &mut Vec<String>) -> Vec<Note> {
@@ -111,11 +161,23 @@ fn read_notes(source: &dyn Source, segments: &[Segment], oddities: &mut Vec<Stri
 }
 
 impl ElfDump {
+    /// Why RAM is not in the file.
+    fn left_out(&self, addr: u64) -> Absent {
+        let Some(origin) = &self.origin else { return Absent::Filtered { level: None } };
+        if origin::contains(&origin.lost, addr) {
+            return Absent::Lost;
+        }
+        if origin::contains(&origin.damaged, addr) {
+            return Absent::corrupt("it was, in the dump that this one was made from");
+        }
+        Absent::Filtered { level: origin.info.filter_level }
+    }
+
     /// Why the byte at `addr` is not there, if it isn't.
     fn absence(&self, addr: u64) -> Option<Absent> {
         let Some(extent) = self.extents.find(addr) else { return Some(Absent::NotRam) };
         match extent.offset_of(addr) {
-            None => Some(Absent::Filtered { level: None }),
+            None => Some(self.left_out(addr)),
             Some(offset) if self.source.is_written(offset, 1) => None,
             Some(_) => Some(Absent::Lost),
         }
@@ -125,9 +187,7 @@ impl ElfDump {
     /// together.
     fn place(&self, addr: u64, len: u64) -> Result<(u64, u64), Absent> {
         let Some(extent) = self.extents.find(addr) else { return Err(Absent::NotRam) };
-        let Some(offset) = extent.offset_of(addr) else {
-            return Err(Absent::Filtered { level: None });
-        };
+        let Some(offset) = extent.offset_of(addr) else { return Err(self.left_out(addr)) };
         let mut len = len.min(extent.end - addr);
         if !self.source.is_written(offset, len as usize) {
             len = len.min(self.source.len().saturating_sub(offset));
@@ -142,23 +202,23 @@ impl ElfDump {
     /// The run of bytes from `addr` on that lies together, at most `len`.
     fn run(&self, addr: u64, len: u64) -> Result<Cow<'_, [u8]>, Absent> {
         let (offset, len) = self.place(addr, len)?;
-        self.source.bytes(offset, len as usize).map_err(|_| Absent::Lost)
+        Ok(self.source.bytes(offset, len as usize)?)
     }
 }
 
 impl Container for ElfDump {
     fn page_size(&self) -> u64 {
-        PAGE
+        self.page_size
     }
 
     fn locate(&self, addr: u64) -> Result<Stored<'_>, Absent> {
-        let (offset, len) = self.place(addr, PAGE)?;
-        if len == PAGE {
+        let (offset, len) = self.place(addr, self.page_size)?;
+        if len == self.page_size {
             return Ok(Stored::Raw { source: &*self.source, offset });
         }
         // The page lies in several segments, or only part of it does.
-        let whole = self.part(addr, PAGE as usize).unwrap_or_default();
-        if whole.len() as u64 == PAGE {
+        let whole = self.part(addr, self.page_size as usize).unwrap_or_default();
+        if whole.len() as u64 == self.page_size {
             return Ok(Stored::Assembled(whole.into_owned()));
         }
         let missing = addr + whole.len() as u64;
@@ -182,20 +242,42 @@ impl Container for ElfDump {
     }
 
     fn present(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
+        let page = self.page_size;
+        Box::new(self.extents().filter_map(move |run| {
+            let start = run.start.checked_next_multiple_of(page)?;
+            let end = run.end / page * page;
+            (start < end).then_some(start..end)
+        }))
+    }
+
+    fn extents(&self) -> Box<dyn Iterator<Item = Range<u64>> + '_> {
         let end_of_file = self.source.len();
         let stored = self.extents.iter().filter_map(move |extent: &Extent| {
             let there = end_of_file.saturating_sub(extent.offset?).min(extent.end - extent.start);
             (there > 0).then(|| extent.start..extent.start + there)
         });
-        Box::new(extents::merge(stored).filter_map(|run| {
-            let start = run.start.checked_next_multiple_of(PAGE)?;
-            let end = run.end / PAGE * PAGE;
-            (start < end).then_some(start..end)
-        }))
+        Box::new(extents::merge(stored))
+    }
+
+    fn raw_run(&self, addr: u64, len: u64) -> Option<(&dyn Source, u64, u64)> {
+        let (offset, len) = self.place(addr, len).ok()?;
+        Some((&*self.source, offset, len))
+    }
+
+    fn mapped(&self) -> Vec<(Range<u64>, u64)> {
+        self.mapped.clone()
+    }
+
+    fn header(&self) -> Option<&DumpHeader> {
+        self.origin.as_ref()?.header.as_ref()
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     fn completeness(&self) -> Completeness {
-        let pages = |bytes: u64| Some(bytes.div_ceil(PAGE));
+        let pages = |bytes: u64| Some(bytes.div_ceil(self.page_size));
         let (mut ram, mut stored) = (0u64, 0u64);
         for extent in self.extents.iter() {
             let len = extent.end - extent.start;
@@ -204,12 +286,18 @@ impl Container for ElfDump {
                 stored = stored.saturating_add(len);
             }
         }
-        let lost = self.extents.stored_beyond(self.source.len());
+        let cut_off = self.extents.stored_beyond(self.source.len());
+        // What the original had lost already.
+        let before = self.origin.as_ref().map_or(0, |origin| {
+            let runs = origin.lost.iter().chain(&origin.damaged);
+            runs.fold(0, |sum: u64, run| sum.saturating_add(run.end - run.start))
+        });
+        let absent = ram - stored;
         Completeness {
             ram: pages(ram),
-            stored: pages(stored - lost),
-            filtered: pages(ram - stored),
-            lost: pages(lost),
+            stored: pages(stored - cut_off),
+            filtered: pages(absent.saturating_sub(before)),
+            lost: pages(cut_off.saturating_add(before)),
             incomplete: None,
         }
     }

@@ -20,6 +20,7 @@
 //! more can't be told from a smaller one there.
 
 use crate::codec::Codec;
+use crate::dump_header::DumpHeader;
 use crate::error::OpenError;
 use crate::info::{Machine, Utsname};
 use crate::source::{Fields, Source, text_until_nul};
@@ -62,7 +63,11 @@ pub(super) struct Header {
     pub(super) split: Option<std::ops::Range<u64>>,
     pub(super) vmcoreinfo: Option<Place>,
     pub(super) notes: Option<Place>,
-    pub(super) erased: bool,
+    pub(super) eraseinfo: Option<Place>,
+    pub(super) microseconds: u64,
+    pub(super) phys_base: u64,
+    pub(super) current_cpu: u32,
+    pub(super) nr_cpus: u32,
 }
 
 impl Header {
@@ -77,6 +82,22 @@ impl Header {
 
     pub(super) fn lacks_vmemmap(&self) -> bool {
         self.status & STATUS_EXCLUDED_VMEMMAP != 0
+    }
+
+    /// What other containers can say of it.
+    pub(super) fn to_dump_header(&self, eraseinfo: Vec<u8>) -> DumpHeader {
+        DumpHeader {
+            utsname: self.utsname.clone(),
+            timestamp: (self.timestamp, self.microseconds),
+            phys_base: self.phys_base,
+            dump_level: self.dump_level,
+            max_mapnr: self.max_mapnr,
+            nr_cpus: self.nr_cpus,
+            current_cpu: self.current_cpu,
+            incomplete: self.is_incomplete(),
+            lacks_vmemmap: self.lacks_vmemmap(),
+            eraseinfo,
+        }
     }
 
     /// Codecs that the status names. Not every page need use one.
@@ -136,7 +157,12 @@ pub(super) fn read(name: &str, source: &dyn Source) -> Result<Header, OpenError>
         split: None,
         vmcoreinfo: None,
         notes: None,
-        erased: false,
+        eraseinfo: None,
+        // A header may end before them: nothing rests on them.
+        microseconds: fields.u64(416).unwrap_or(0),
+        phys_base: 0,
+        current_cpu: fields.u32(456).unwrap_or(0),
+        nr_cpus: fields.u32(460).unwrap_or(0),
     };
     if sub_blocks > 0 {
         let Ok(sub) = source.bytes(block_size, SUB_HEADER_LEN) else {
@@ -160,6 +186,7 @@ fn read_sub_header(header: &mut Header, sub: Fields<'_>) -> Option<()> {
         let place = Place { offset: sub.u64(at)?, len: sub.u64(at + 8)? };
         (place.offset != 0 && place.len != 0).then_some(place)
     };
+    header.phys_base = sub.u64(0)?;
     header.dump_level = sub.u32(8)?;
     let version = header.version;
     let is_split = version >= 2 && sub.u32(12)? != 0;
@@ -170,7 +197,7 @@ fn read_sub_header(header: &mut Header, sub: Fields<'_>) -> Option<()> {
         header.notes = place(48);
     }
     if version >= 5 {
-        header.erased = place(64).is_some();
+        header.eraseinfo = place(64);
     }
     let pfns = if version >= 6 {
         header.max_mapnr = sub.u64(96)?;
@@ -230,7 +257,7 @@ pub(super) fn oddities(header: &Header) -> Vec<String> {
     if header.lacks_vmemmap() {
         oddities.push("makedumpfile -e left out the page structures of excluded pages".to_owned());
     }
-    if header.erased {
+    if header.eraseinfo.is_some() {
         oddities.push("makedumpfile --config erased some of the kernel's data".to_owned());
     }
     oddities

@@ -29,6 +29,7 @@ use self::header::{Header, Place};
 use self::part::Part;
 use super::{Container, Format, Input, Opened, Stored};
 use crate::codec::Codec;
+use crate::dump_header::DumpHeader;
 use crate::elf_note;
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo, Utsname};
@@ -41,6 +42,9 @@ const CODECS: [(u32, Codec); 4] =
 
 /// Notes beyond this are not read: 8192 CPUs take 6 MiB.
 const MAX_NOTES_LEN: u64 = 32 << 20;
+
+/// A line for each thing that was erased; nobody reads more than this.
+const MAX_ERASEINFO_LEN: u64 = 1 << 20;
 
 /// RAM of real machines lies in a few dozen ranges. Of a bitmap more ragged than this, which is
 /// damaged, the rest is taken for one range.
@@ -55,6 +59,7 @@ struct Kdump {
     level: u32,
     page_size: u64,
     max_mapnr: u64,
+    header: DumpHeader,
 }
 
 fn probe(head: &[u8]) -> bool {
@@ -97,6 +102,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     let max_info = crate::vmcoreinfo::MAX_LEN as u64;
     let vmcoreinfo = read(header.vmcoreinfo, max_info, "VMCOREINFO", &mut oddities);
     let notes = read(header.notes, MAX_NOTES_LEN, "the notes", &mut oddities);
+    let eraseinfo = read(header.eraseinfo, MAX_ERASEINFO_LEN, "eraseinfo", &mut oddities);
     let (notes, oddity) = notes.map(|bytes| elf_note::parse(&bytes)).unwrap_or_default();
     oddities.extend(oddity);
 
@@ -124,6 +130,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         level: header.dump_level,
         page_size: header.block_size,
         max_mapnr: header.max_mapnr,
+        header: header.to_dump_header(eraseinfo.unwrap_or_default()),
         parts: parts.into_iter().map(|(part, _)| part).collect(),
     });
     Ok(Opened { container, info, notes, vmcoreinfo })
@@ -231,6 +238,15 @@ impl Container for Kdump {
             }
             Some(self.to_addresses(run))
         }))
+    }
+
+    fn ram_runs(&self) -> Option<Box<dyn Iterator<Item = Range<u64>> + '_>> {
+        let part = self.parts.first()?;
+        Some(Box::new(part.ram.runs(0..self.max_mapnr).map(|run| self.to_addresses(run))))
+    }
+
+    fn header(&self) -> Option<&DumpHeader> {
+        Some(&self.header)
     }
 
     fn completeness(&self) -> Completeness {

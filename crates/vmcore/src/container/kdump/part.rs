@@ -156,7 +156,7 @@ impl Part {
             return Err(Absent::Lost);
         }
         let Some(codec) = codec else { return Ok(Stored::Raw { source: &*self.source, offset }) };
-        let bytes = self.source.bytes(offset, size as usize).map_err(|_| Absent::Lost)?;
+        let bytes = self.source.bytes(offset, size as usize)?;
         Ok(Stored::Compressed(codec, bytes))
     }
 
