@@ -1,8 +1,8 @@
 //! What only the kernel knows and the headers of another container want.
 
 use kmortem_kernel::Kernel;
-use kmortem_vmcore::Utsname;
 use kmortem_vmcore::writer::Header;
+use kmortem_vmcore::{Machine, Utsname};
 
 /// Adds what the kernel in the dump says to what its container says. Gives a sentence for what
 /// was added to the dump itself.
@@ -31,14 +31,18 @@ pub(super) fn add(header: &mut Header, kernel: &Kernel) -> Option<String> {
         header.dump.timestamp = (seconds, 0);
     }
     if image.header().is_none()
-        && let Some(base) = kernel.space().phys_base()
+        && let Some(base) = phys_base(kernel)
     {
         header.dump.phys_base = base;
     }
     if header.mapped.is_empty()
-        && let Some(map) = kernel.space().direct_map()
+        && let Some(map) = kernel.space().linear()
     {
-        header.mapped = vec![(0..map.end - map.start, map.start)];
+        // The map may begin below zero: it wraps.
+        let first = if (map.phys as i64) < 0 { 0 } else { map.phys };
+        let vaddr = map.range.start.wrapping_add(first.wrapping_sub(map.phys));
+        let end = first.saturating_add(map.range.end.saturating_sub(vaddr));
+        header.mapped = vec![(first..end, vaddr)];
     }
     if image.vmcoreinfo().is_none()
         && let Some(info) = kernel.vmcoreinfo()
@@ -47,6 +51,18 @@ pub(super) fn add(header: &mut Header, kernel: &Kernel) -> Option<String> {
         return Some("VMCOREINFO was found in memory and added, so that others open it".to_owned());
     }
     None
+}
+
+/// Where the image was loaded, less where it was linked to be.
+fn phys_base(kernel: &Kernel) -> Option<u64> {
+    /// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h).
+    const X86_64_LINKED_AT: u64 = 0xffff_ffff_8000_0000;
+    let noted = kernel.vmcoreinfo().and_then(|info| info.number("phys_base"));
+    noted.map(|base| base as u64).or_else(|| {
+        let offset = kernel.space().image_offset()?;
+        let is_x86 = kernel.image().info().machine == Some(Machine::X86_64);
+        is_x86.then(|| X86_64_LINKED_AT.wrapping_sub(offset))
+    })
 }
 
 /// Whether the container leaves something open that the kernel would know.

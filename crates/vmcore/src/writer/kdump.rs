@@ -6,7 +6,7 @@
 //! each dumped page, pages. As makedumpfile writes them:
 //!
 //! - A page that does not shrink is stored raw, flags 0.
-//! - All pages of zeros share one that is stored raw.
+//! - All pages of zeros share one that is stored raw, in front of all others.
 //! - A page that is lost has a descriptor of zeros, and the status has 0x8 then.
 //! - The parts of a split dump have all headers and bitmaps, and descriptors of their own pages.
 //!
@@ -55,10 +55,14 @@ pub fn write(
     let dumped = dumped(contents, page);
     bitmap::put(plan.bitmap_at + plan.bitmap_len, plan.bitmap_len, dumped, out)?;
     let pages: u64 = pages_of(contents, page, &plan.pfns).map(|run| run.end - run.start).sum();
+    // It is the first page: who puts parts together knows it by that (makedumpfile --reassemble).
+    let mut data = Buffered::at(plan.descriptors() + DESCRIPTOR * pages);
+    let zero_page = data.end();
+    data.push(&vec![0; page as usize], out)?;
     let mut pen = Pen {
         descriptors: Buffered::at(plan.descriptors()),
-        data: Buffered::at(plan.descriptors() + DESCRIPTOR * pages),
-        zero_page: None,
+        data,
+        zero_page,
         page,
         flag: compression.map_or(0, |(codec, _)| compress::PageCompressor::flag(codec)),
     };
@@ -313,7 +317,7 @@ struct Pen {
     descriptors: Buffered,
     data: Buffered,
     /// Where the page of zeros lies.
-    zero_page: Option<u64>,
+    zero_page: u64,
     page: u64,
     flag: u32,
 }
@@ -336,15 +340,7 @@ impl Pen {
                 }
                 Entry::Zero => {
                     summary.zero += 1;
-                    let at = match self.zero_page {
-                        Some(at) => at,
-                        None => {
-                            let at = self.data.end();
-                            self.data.push(&vec![0; self.page as usize], out)?;
-                            *self.zero_page.insert(at)
-                        }
-                    };
-                    (at, self.page as u32, 0)
+                    (self.zero_page, self.page as u32, 0)
                 }
                 Entry::Stored { len, compressed } => {
                     let at = self.data.end();
