@@ -72,7 +72,7 @@ struct CrashTime {
 }
 
 pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
-    let image = Image::open(&args.dump.files)?;
+    let image = crate::open::image(&args.dump.files)?;
     let mut info = Info {
         container: image.info().clone(),
         completeness: image.completeness(),
@@ -161,6 +161,11 @@ fn render(out: &mut dyn Write, info: &Info) -> io::Result<()> {
     let mut line = |name: &str, value: &str| writeln!(out, "{:<14}{value}", format!("{name}:"));
     for file in &info.container.files {
         line("file", &format!("{} ({})", file.name, bytes(file.size)))?;
+    }
+    // Some have their place in the container's line.
+    let told = |layer: &&String| !matches!(layer.as_str(), "flattened" | "archive");
+    for layer in info.container.layers.iter().filter(told) {
+        line("wrapped in", layer)?;
     }
     let flattened = if info.container.flattened { ", flattened" } else { "" };
     line("container", &format!("{}{flattened}", info.container.kind))?;

@@ -9,6 +9,7 @@ mod convert;
 mod crash;
 mod error;
 mod info;
+mod open;
 mod panic;
 mod report;
 mod run;
@@ -23,7 +24,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kmortem_kernel::Kernel;
-use kmortem_vmcore::Image;
 
 use crate::error::CliError;
 
@@ -67,7 +67,7 @@ impl Dump {
 
 /// Opens the kernel in a dump, which may have several parts.
 fn open<P: AsRef<Path>>(files: &[P]) -> Result<Kernel, CliError> {
-    let image = Image::open(files)?;
+    let image = open::image(files)?;
     let incomplete = image.completeness().incomplete;
     Kernel::open(image).map_err(|error| CliError::Open { error, incomplete })
 }

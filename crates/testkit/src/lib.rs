@@ -7,6 +7,8 @@
 //! - [`Kdump`]: kdump-compressed dumps of every version, whole or split.
 //! - [`Elf`]: ELF cores, with all that QEMU and makedumpfile do to them.
 //! - [`flatten`]: a dump as a stream of records.
+//! - [`lzop`]: bytes as lzop packs them.
+//! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
 //! - [`mutate`]: damage, the same for the same seed.
 
@@ -18,7 +20,9 @@ mod bytes;
 mod elf;
 mod flat;
 mod kdump;
+mod lzop;
 mod memory;
+mod migration;
 
 pub mod mutate;
 pub mod notes;
@@ -26,4 +30,6 @@ pub mod notes;
 pub use elf::{Elf, Load};
 pub use flat::{FlatRecord, flatten, flatten_records};
 pub use kdump::{Compression, Entry, Kdump};
+pub use lzop::lzop;
 pub use memory::{PAGE, page};
+pub use migration::{Migration, Record, libvirt_save};

@@ -45,7 +45,7 @@ impl From<SourceError> for Absent {
     fn from(error: SourceError) -> Absent {
         match error {
             SourceError::OutOfRange { .. } => Absent::Lost,
-            SourceError::Damaged { .. } => Absent::corrupt(error.to_string()),
+            SourceError::Damaged { what } => Absent::corrupt(what),
         }
     }
 }
@@ -95,6 +95,14 @@ pub enum OpenError {
         name: String,
         /// The machine's name.
         machine: String,
+    },
+    /// Compressed, and it can't be unpacked.
+    #[error("{name}: {what}")]
+    Unpack {
+        /// The input.
+        name: String,
+        /// Why not.
+        what: String,
     },
     /// Cut off before anything could be read from it.
     #[error("{name}: cut off: {what}")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::codec;
-use crate::container::{self, Container, Input, Stored};
+use crate::container::{self, Container, Input, OpenOptions, Stored};
 use crate::cpu::{self, CpuState};
 use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
@@ -57,6 +57,14 @@ impl Deref for Page<'_> {
 impl Image {
     /// Opens a dump: one file, or all parts of a split one in any order.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Image, OpenError> {
+        Image::open_with(paths, &OpenOptions::default())
+    }
+
+    /// Opens a dump as [`Image::open`] does, with a say in what takes time and room.
+    pub fn open_with<P: AsRef<Path>>(
+        paths: &[P],
+        options: &OpenOptions<'_>,
+    ) -> Result<Image, OpenError> {
         let mut sources: Vec<(String, Arc<dyn Source>)> = Vec::with_capacity(paths.len());
         for path in paths {
             let name = path.as_ref().display().to_string();
@@ -65,13 +73,21 @@ impl Image {
                 Err(source) => return Err(OpenError::Io { name, source }),
             }
         }
-        Image::from_sources(sources)
+        Image::from_sources_with(sources, options)
     }
 
     /// Opens a dump from sources, each with the name that errors give it.
     pub fn from_sources(sources: Vec<(String, Arc<dyn Source>)>) -> Result<Image, OpenError> {
+        Image::from_sources_with(sources, &OpenOptions::default())
+    }
+
+    /// Opens a dump as [`Image::from_sources`] does, with a say in what takes time and room.
+    pub fn from_sources_with(
+        sources: Vec<(String, Arc<dyn Source>)>,
+        options: &OpenOptions<'_>,
+    ) -> Result<Image, OpenError> {
         let inputs = sources.into_iter().map(|(name, source)| Input { name, source }).collect();
-        let opened = container::open(inputs)?;
+        let opened = container::open(inputs, options)?;
         let vmcoreinfo = match opened.vmcoreinfo {
             Some(text) => Some(VmcoreInfo::parse(&text)),
             None => opened
@@ -80,9 +96,13 @@ impl Image {
                 .find(|note| note.name == "VMCOREINFO")
                 .map(|note| VmcoreInfo::parse(&note.desc)),
         };
+        let cpus = match opened.cpus.is_empty() {
+            true => cpu::parse_cpus(&opened.notes),
+            false => opened.cpus,
+        };
         let page_size = opened.container.page_size();
         Ok(Image {
-            cpus: cpu::parse_cpus(&opened.notes),
+            cpus,
             container: opened.container,
             info: opened.info,
             notes: opened.notes,

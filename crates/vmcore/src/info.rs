@@ -68,6 +68,9 @@ pub struct ContainerInfo {
     pub compression: Vec<Codec>,
     /// makedumpfile's dump level, if the container says it.
     pub filter_level: Option<u32>,
+    /// What lay around the container, from the outside in: compression of the whole file, a
+    /// flattened stream, libvirt's header.
+    pub layers: Vec<String>,
     /// Whether the input was a flattened stream.
     pub flattened: bool,
     /// Number of parts of a split dump.

@@ -36,6 +36,7 @@ pub mod vmcoreinfo;
 pub mod writer;
 
 pub use codec::Codec;
+pub use container::{OpenOptions, Progress, Unpacking};
 pub use cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment};
 pub use dump_header::DumpHeader;
 pub use elf_note::Note;

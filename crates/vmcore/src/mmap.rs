@@ -98,6 +98,11 @@ impl MappedFile {
         let mut file = File::open(path)?;
         // A block device has no length in its metadata; the end can be sought in both.
         let len = io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
+        MappedFile::of(file, len)
+    }
+
+    /// Maps the first `len` bytes of a file, which it has.
+    pub(crate) fn of(file: File, len: u64) -> io::Result<MappedFile> {
         if len == 0 {
             return Ok(MappedFile {
                 file,

@@ -54,13 +54,11 @@ pub enum SourceError {
         /// Length of the input.
         size: u64,
     },
-    /// What holds the bytes is damaged, or is to be unpacked with another base.
-    #[error("{len} bytes at offset {offset:#x} can't be unpacked: damaged, or another base")]
+    /// The range is there in a form that can't be read.
+    #[error("{what}")]
     Damaged {
-        /// First byte asked for.
-        offset: u64,
-        /// Number of bytes asked for.
-        len: usize,
+        /// What is wrong.
+        what: String,
     },
 }
 

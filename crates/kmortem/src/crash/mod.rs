@@ -195,7 +195,7 @@ fn tell(
     path: &Path,
     what: impl Fn(&kmortem_vmcore::VmcoreInfo) -> Option<String>,
 ) -> Result<ExitCode, CliError> {
-    let image = Image::open(&[path])?;
+    let image = crate::open::image(&[path])?;
     let known = image.vmcoreinfo().and_then(what);
     writeln!(io::stdout(), "{}", known.as_deref().unwrap_or("unknown"))?;
     Ok(if known.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) })

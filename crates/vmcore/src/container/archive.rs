@@ -309,7 +309,9 @@ impl Archive {
     }
 
     fn damaged(&self, offset: u64, len: usize) -> SourceError {
-        SourceError::Damaged { offset, len }
+        let what =
+            format!("{len} bytes at {offset:#x} can't be unpacked: damaged, or another base");
+        SourceError::Damaged { what }
     }
 }
 

@@ -5,22 +5,28 @@
 //! [`FORMATS`]. What no format knows, [`foreign`] describes for the error message.
 
 mod archive;
+mod compressed;
 mod elf;
 mod flattened;
 mod foreign;
 mod kdump;
+mod libvirt_save;
+mod migration;
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::Codec;
+use crate::cpu::CpuState;
 use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo};
 use crate::origin::Origin;
 use crate::source::Source;
+
+pub use compressed::{OpenOptions, Progress, Unpacking};
 
 /// A dump file as pages of physical memory.
 pub(crate) trait Container: Send + Sync {
@@ -101,6 +107,8 @@ pub(crate) struct Opened {
     pub(crate) container: Box<dyn Container>,
     pub(crate) info: ContainerInfo,
     pub(crate) notes: Vec<Note>,
+    /// Registers of a container that has no notes.
+    pub(crate) cpus: Vec<CpuState>,
     /// Text of VMCOREINFO where it lies outside the notes.
     pub(crate) vmcoreinfo: Option<Vec<u8>>,
 }
@@ -115,41 +123,23 @@ pub(crate) struct Format {
     splits: bool,
 }
 
-const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT];
+const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT, migration::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.
 const HEAD: usize = 4096;
 
 /// Opens whatever the inputs are.
-pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
+pub(crate) fn open(inputs: Vec<Input>, options: &OpenOptions<'_>) -> Result<Opened, OpenError> {
     let mut files: Vec<FileInfo> = Vec::with_capacity(inputs.len());
     let mut unwrapped = Vec::with_capacity(inputs.len());
-    let mut flattened = false;
-    let mut archived = false;
-    let mut cut_off = None;
+    let mut layers = Layers::default();
     for input in inputs {
         if input.source.is_empty() {
             return Err(OpenError::Foreign { name: input.name, looks_like: "it is empty".into() });
         }
         files.push(FileInfo { name: input.name.clone(), size: input.source.len() });
-        let input = match archive::probe(&input) {
-            true => {
-                let archive = archive::open(&input)?;
-                archived = true;
-                cut_off = cut_off.or_else(|| archive.cut_off());
-                Input { name: input.name, source: Arc::new(archive) }
-            }
-            false => input,
-        };
-        if flattened::probe(&head_of(&input)) {
-            let stream = flattened::open(&input)?;
-            flattened = true;
-            cut_off = cut_off.or_else(|| stream.cut_off());
-            unwrapped.push(Input { name: input.name, source: Arc::new(stream) });
-        } else {
-            unwrapped.push(input);
-        }
+        unwrapped.push(layers.take_off(input, options)?);
     }
     let format = choose(&unwrapped)?;
     let mut opened = (format.open)(unwrapped)?;
@@ -163,13 +153,15 @@ pub(crate) fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
             }
         }
     }
-    opened.info.flattened = flattened;
-    if archived {
+    opened.info.flattened = layers.flattened;
+    opened.info.layers = layers.names;
+    opened.info.oddities.splice(0..0, layers.oddities);
+    if layers.archived {
         opened.info.kind = format!("archive of {}", opened.info.kind);
         opened.info.compression = vec![Codec::Zstd];
     }
     // The stream's end explains whatever its pages lack.
-    opened.info.incomplete = cut_off.or(opened.info.incomplete);
+    opened.info.incomplete = layers.cut_off.or(opened.info.incomplete);
     Ok(opened)
 }
 
@@ -181,6 +173,69 @@ pub(crate) fn rearranged(input: Input) -> Result<(Arc<dyn Source>, Option<String
     let stream = flattened::open(&input)?;
     let cut_off = stream.cut_off();
     Ok((Arc::new(stream), cut_off))
+}
+
+/// Layers beyond this are no dump but a file made to keep us busy.
+const MAX_LAYERS: usize = 4;
+
+/// What was around the containers.
+#[derive(Default)]
+struct Layers {
+    names: Vec<String>,
+    flattened: bool,
+    archived: bool,
+    cut_off: Option<String>,
+    oddities: Vec<String>,
+}
+
+impl Layers {
+    /// The input without what is around it.
+    fn take_off(
+        &mut self,
+        mut input: Input,
+        options: &OpenOptions<'_>,
+    ) -> Result<Input, OpenError> {
+        let mut names = Vec::new();
+        loop {
+            let head = head_of(&input).into_owned();
+            let source: Arc<dyn Source> = if archive::probe(&input) {
+                let archive = archive::open(&input)?;
+                self.archived = true;
+                self.cut_off = self.cut_off.take().or_else(|| archive.cut_off());
+                names.push("archive".to_owned());
+                Arc::new(archive)
+            } else if flattened::probe(&head) {
+                let stream = flattened::open(&input)?;
+                self.flattened = true;
+                self.cut_off = self.cut_off.take().or_else(|| stream.cut_off());
+                names.push("flattened".to_owned());
+                Arc::new(stream)
+            } else if let Some(kind) = compressed::probe(&head) {
+                let unpacked = compressed::open(&input, kind, options)?;
+                self.cut_off = self.cut_off.take().or(unpacked.cut_off);
+                self.oddities.extend(unpacked.oddities);
+                names.push(unpacked.layer);
+                unpacked.source
+            } else if libvirt_save::probe(&head) {
+                let image = libvirt_save::open(&input)?;
+                self.oddities.extend(image.oddities);
+                names.push("virsh save".to_owned());
+                Arc::new(image.stream)
+            } else {
+                break;
+            };
+            if names.len() > MAX_LAYERS {
+                let what = format!("more than {MAX_LAYERS} layers are around it");
+                return Err(OpenError::Corrupt { name: input.name, what });
+            }
+            input = Input { name: input.name, source };
+        }
+        // The parts of a split dump have the same ones.
+        if self.names.is_empty() {
+            self.names = names;
+        }
+        Ok(input)
+    }
 }
 
 /// The format of the first input; the others must be of the same.

@@ -107,7 +107,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         mapped: mapped(&loads),
         origin,
     });
-    Ok(Opened { container, info, notes, vmcoreinfo: None })
+    Ok(Opened { container, info, notes, cpus: Vec::new(), vmcoreinfo: None })
 }
 
 /// What a core made from another dump says of that one.

@@ -133,7 +133,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         header: header.to_dump_header(eraseinfo.unwrap_or_default()),
         parts: parts.into_iter().map(|(part, _)| part).collect(),
     });
-    Ok(Opened { container, info, notes, vmcoreinfo })
+    Ok(Opened { container, info, notes, cpus: Vec::new(), vmcoreinfo })
 }
 
 /// Refuses parts that do not belong together.
