@@ -13,6 +13,10 @@ use crate::{Kernel, SymbolAt};
 /// No function of a kernel is longer; what follows has no symbols.
 const LONGEST_FUNCTION: u64 = 1 << 20;
 
+/// Functions in assembler begin at multiples of it at least (`__ALIGN`,
+/// arch/x86/include/asm/linkage.h).
+const ALIGNED: u64 = 16;
+
 /// One instruction as text.
 #[derive(Debug, Clone, Serialize)]
 pub struct CodeLine {
@@ -86,7 +90,7 @@ impl<'k> Disassembler<'k> {
             bytes: bytes.iter().take(length).map(|b| format!("{b:02x}")).collect(),
             text: code.text,
             target: code.target,
-            target_symbol: code.target.and_then(symbols).filter(is_named_by),
+            target_symbol: code.target.and_then(symbols),
             target_in_text: code.is_branch,
         })
     }
@@ -114,14 +118,29 @@ impl Kernel {
         let found = self.symbol_at(addr).ok_or_else(unknown)?;
         let start = addr.wrapping_sub(found.offset);
         let mut end = start.wrapping_add(found.size.max(1));
+        let entry = self.entry_text();
+        let is_label = |at: u64| entry.contains(&start) && entry.contains(&at) && at % ALIGNED != 0;
         // Sizes are capped: what is behind the cap still has this symbol.
         while let Some(next) = self.symbol_at(end)
-            && end.wrapping_sub(next.offset) == start
+            && (end.wrapping_sub(next.offset) == start || next.offset == 0 && is_label(end))
             && end - start < LONGEST_FUNCTION
         {
-            end = start.wrapping_add(next.size.max(next.offset + 4096));
+            end = match next.offset {
+                0 => end.wrapping_add(next.size.max(1)),
+                offset => start.wrapping_add(next.size.max(offset + 4096)),
+            };
         }
         Ok(start..end)
+    }
+
+    /// The entry code: all of it is in assembler, where functions are aligned
+    /// and labels inside of them are symbols, too (`SYM_INNER_LABEL`,
+    /// include/linux/linkage.h).
+    fn entry_text(&self) -> std::ops::Range<u64> {
+        match (self.symbol("__entry_text_start"), self.symbol("__entry_text_end")) {
+            (Ok(start), Ok(end)) => start..end,
+            _ => 0..0,
+        }
     }
 
     /// The instructions of `range`, a function, without the padding behind it.
@@ -146,10 +165,4 @@ impl Kernel {
         }
         Ok(lines)
     }
-}
-
-/// Whether an address in `symbol` is known to be in it: kallsyms has no sizes,
-/// and its own tables are the last symbols before data without names.
-fn is_named_by(symbol: &SymbolAt) -> bool {
-    symbol.offset == 0 || !symbol.name.starts_with("kallsyms_")
 }

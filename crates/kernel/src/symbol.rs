@@ -53,12 +53,23 @@ impl Kernel {
     pub fn symbol_at(&self, addr: u64) -> Option<SymbolAt> {
         if let Some(module) = self.module_at(addr) {
             let found = module.symbols(self).ok().and_then(|s| s.lookup(addr))?;
+            // A symbol of the area below names nothing in this one.
+            let start = addr.wrapping_sub(found.offset);
+            let area = module.memory.iter().find(|area| area.range.contains(&addr))?;
+            if !area.range.contains(&start) {
+                return None;
+            }
             return Some(SymbolAt { module: Some(module.name.clone()), ..found });
         }
         if !self.space().image_range().contains(&addr) {
             return None;
         }
         let found = self.kallsyms().ok()?.lookup(addr)?;
+        // There are no sizes, and the table's own parts are the last symbols
+        // before data without names.
+        if found.addr != addr && found.name.starts_with("kallsyms_") {
+            return None;
+        }
         Some(SymbolAt {
             name: found.name.to_string(),
             offset: addr - found.addr,

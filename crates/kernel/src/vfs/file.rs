@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::{DentryLayout, InodeLayout};
+use super::{DentryLayout, InodeLayout, MountLayout};
 use crate::error::{Error, Result};
 use crate::gaps::Gaps;
 use crate::layout::Embedded;
@@ -68,6 +68,10 @@ layout! {
         exe_file: u64 = "exe_file",
     }
 }
+
+/// Pointers from here to the end of the address space are errors
+/// (include/linux/err.h).
+const FIRST_ERROR: u64 = (-4095i64) as u64;
 
 /// Tables grow with use (fs.nr_open bounds them, a million unless raised).
 const MOST_FDS: u32 = 1 << 26;
@@ -217,6 +221,17 @@ impl Kernel {
     /// Path of the `struct file` at `file`.
     pub fn file_path(&self, file: u64) -> Result<String> {
         self.path_at(self.layout::<FileLayout>()?.path.address(file)?)
+    }
+
+    /// Whether the `struct file` at `file` is of a mount that only the kernel
+    /// has (`kern_mount`, fs/namespace.c), and so in no tree of names: shared
+    /// memory, say. Such a mount has an error in place of a namespace.
+    pub fn is_file_without_place(&self, file: u64) -> Result<bool> {
+        let path = self.layout::<FileLayout>()?.path.address(file)?;
+        let vfsmount = self.layout::<PathLayout>()?.mnt.read(self, path)?;
+        let layout = self.layout::<MountLayout>()?;
+        let mount = vfsmount.wrapping_sub(layout.mnt.offset()?);
+        Ok(layout.namespace.read(self, mount)? >= FIRST_ERROR)
     }
 
     /// Path that the `struct path` at `addr` names.

@@ -30,6 +30,7 @@ layout! {
         node: Embedded = "mnt_node",
         list: Embedded = "mnt_list",
         id: i32 = "mnt_id",
+        namespace: u64 = "mnt_ns",
     }
 }
 

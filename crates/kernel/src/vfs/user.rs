@@ -19,7 +19,7 @@ pub enum FileTarget {
     /// By its path.
     Path(String),
     /// By the address of its `struct inode`.
-    Inode(u64),
+    Address(u64),
 }
 
 /// A task that uses it.
@@ -188,7 +188,7 @@ impl Search<'_> {
 
     fn is_open(&self, file: &OpenFile) -> bool {
         match self.target {
-            FileTarget::Inode(inode) => file.inode == Some(*inode),
+            FileTarget::Address(at) => [file.inode, file.dentry].contains(&Some(*at)),
             FileTarget::Path(path) => file.path.as_ref() == Some(path),
         }
     }
@@ -225,8 +225,9 @@ impl Search<'_> {
         }
         let found = match self.target {
             FileTarget::Path(path) => kernel.path(place.0, place.1)? == *path,
-            FileTarget::Inode(inode) => {
-                kernel.layout::<DentryLayout>()?.inode.read(kernel, place.1)? == *inode
+            FileTarget::Address(at) => {
+                let inode = kernel.layout::<DentryLayout>()?.inode.read(kernel, place.1)?;
+                [place.1, inode].contains(at)
             }
         };
         self.places.insert(place, found);

@@ -24,24 +24,41 @@ pub(crate) fn all() -> Vec<String> {
     cases
 }
 
-/// Asked first: the answers fill the variables.
-pub(crate) const QUESTIONS: [&str; 7] =
-    ["ps", "vm 1", "files 1", "mount", "mod", "kmem -s", "p &init_task.thread_info"];
+/// Asked first: the answers fill the variables; the last has all symbols.
+pub(crate) const QUESTIONS: [&str; 10] = [
+    "ps",
+    "vm 1",
+    "files 1",
+    "mount",
+    "mod",
+    "kmem -s",
+    "kmem -p",
+    "ps -s 1",
+    "sym runqueues",
+    "sym -l",
+];
 
 /// What `{name}` in a case stands for, as crash shows it.
 pub(crate) struct Variables(BTreeMap<&'static str, String>);
 
 impl Variables {
     /// From crash's answers to [`QUESTIONS`].
-    pub(crate) fn of(answers: &[Option<Vec<String>>]) -> Variables {
-        let answer = |i: usize| answers.get(i).and_then(Option::as_deref).unwrap_or(&[]);
+    pub(crate) fn of(answers: &[Option<String>]) -> Variables {
+        let answer = |i: usize| answers.get(i).and_then(Option::as_deref).unwrap_or("");
         let (ps, vm, files) = (answer(0), answer(1), answer(2));
         let (mount, modules, caches) = (answer(3), answer(4), answer(5));
+        let (pages, stacks) = (answer(6), answer(7));
+        let has_memory = |row: &[&str]| row[0] != "1" && row.len() == 9 && row[7] != "0";
         let is_file = |row: &[&str]| row.len() > 5 && row[4] == "REG" || row.get(4) == Some(&"CHR");
         let found = [
             // The task_struct of PID 1, of kthreadd.
             ("init", row(ps, "PID", |row| row[0] == "1", 3)),
             ("kthreadd", row(ps, "PID", |row| row[0] == "2", 3)),
+            // Another process.
+            ("user", row(ps, "PID", has_memory, 0)),
+            ("comm", row(ps, "PID", has_memory, 8)),
+            // PID 1's stack.
+            ("stack", row(stacks, "PID", |row| row[0] == "1", 3)),
             // PID 1's memory: mm_struct, page tables, first area.
             ("mm", row(vm, "MM", |_| true, 0)),
             ("pgd", row(vm, "MM", |_| true, 1)),
@@ -52,6 +69,12 @@ impl Variables {
             ("dentry", row(files, "FD", is_file, 2)),
             ("inode", row(files, "FD", is_file, 3)),
             ("path", row(files, "FD", is_file, 5)),
+            // A page that is in use.
+            ("page", row(pages, "PAGE", |row| row.len() > 5 && row[4] == "1", 0)),
+            // The address_space of one in the page cache.
+            ("mapping", row(pages, "PAGE", |row| row.len() > 5 && row[2].ends_with('0') && row[2] != "0", 2)),
+            // The offset of a per-CPU variable.
+            ("runqueues", answer(8).split(' ').next().map(str::to_owned)),
             ("mount", row(mount, "MOUNT", |_| true, 0)),
             ("superblock", row(mount, "MOUNT", |_| true, 1)),
             ("module", row(modules, "MODULE", |_| true, 0)),
@@ -86,13 +109,14 @@ impl Variables {
 /// The word in `column` of the first row below the heading that begins with
 /// `heading` for which `wanted` holds.
 fn row(
-    answer: &[String],
+    answer: &str,
     heading: &str,
     wanted: impl Fn(&[&str]) -> bool,
     column: usize,
 ) -> Option<String> {
-    let start = answer.iter().position(|line| line.split_whitespace().next() == Some(heading))?;
-    answer[start + 1..].iter().find_map(|line| {
+    let mut lines = answer.lines();
+    lines.find(|line| line.split_whitespace().next() == Some(heading))?;
+    lines.find_map(|line| {
         // The mark of a running task is glued to nothing.
         let words: Vec<&str> = line.trim_start_matches('>').split_whitespace().collect();
         let fits = !words.is_empty() && wanted(&words);
@@ -102,10 +126,9 @@ fn row(
 
 #[test]
 fn variables_come_from_rows_under_their_heading() {
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let ps = "  PID PPID CPU TASK\n> 0 0 0 ffff1\n  1 0 1 ffff2\n  2 0 0 ffff3";
     let vm = "PID: 1\n  MM PGD\naa bb\n VMA START\ncc dd\nee ff";
-    let variables = Variables::of(&[Some(lines(ps)), Some(lines(vm)), None]);
+    let variables = Variables::of(&[Some(ps.to_owned()), Some(vm.to_owned()), None]);
     assert_eq!(
         variables.fill("struct task_struct {init} {vma}").unwrap(),
         "struct task_struct ffff2 cc"

@@ -1,7 +1,9 @@
 //! What two answers do not have in common, as hunks of lines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kmortem_kernel::Kernel;
 use similar::{ChangeTag, TextDiff};
 
 /// A place where two answers differ.
@@ -13,20 +15,56 @@ pub(crate) struct Hunk {
     pub crash: Vec<String>,
     /// Lines that only kmortem has.
     pub kmortem: Vec<String>,
-    /// By how many seconds crash's uptime is ahead of the timekeeper's on this
-    /// dump, with the right length of a tick and with 1 ms.
+    /// The dump that was asked about.
+    pub about: Arc<About>,
+}
+
+/// What the rows of accepted differences have to know of a dump.
+#[derive(Default)]
+pub(crate) struct About {
+    /// By how many seconds crash's uptime is ahead of the timekeeper's, with the
+    /// right length of a tick and with 1 ms.
     pub ahead_s: [i64; 2],
+    pub kernel: Option<Kernel>,
+}
+
+impl std::fmt::Debug for About {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("About").field("ahead_s", &self.ahead_s).finish_non_exhaustive()
+    }
+}
+
+impl About {
+    /// Whether the kernel's page tables map `address`.
+    pub(crate) fn maps(&self, address: u64) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.space().walk(address).is_ok())
+    }
+
+    /// Whether the type has the size in bytes.
+    pub(crate) fn is_type(&self, name: &str, size: u64) -> bool {
+        let ty = self.kernel.as_ref().and_then(|kernel| kernel.ty(name).ok());
+        ty.is_some_and(|ty| ty.size() == Some(size))
+    }
 }
 
 impl Hunk {
     fn behind(before: &str) -> Hunk {
         let (crash, kmortem) = (Vec::new(), Vec::new());
-        Hunk { before: before.to_owned(), crash, kmortem, ahead_s: [0; 2] }
+        Hunk { before: before.to_owned(), crash, kmortem, about: Arc::default() }
     }
 
     /// How many lines differ, none if all are explained.
     pub(crate) fn lines(&self) -> usize {
         self.crash.len().max(self.kmortem.len())
+    }
+
+    /// Where it stands, and the first lines of each side.
+    pub(crate) fn shown(&self, lines: usize) -> String {
+        let side = |mark: &str, all: &[String]| -> String {
+            all.iter().take(lines).map(|line| format!("\n  {mark} {line}")).collect()
+        };
+        let (crash, kmortem) = (side("crash  ", &self.crash), side("kmortem", &self.kmortem));
+        format!("behind `{}`{crash}{kmortem}", self.before)
     }
 
     /// Takes out pairs of one line each, in order, for which `same` holds.

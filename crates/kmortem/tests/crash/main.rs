@@ -1,21 +1,22 @@
 //! Dumps of several kernels, asked the same questions as crash 9 with the
 //! debug vmlinux: every command with its options (`cases/`), line by line,
-//! after what [`answer`] does to both. A difference must be one of those in
+//! after what [`normal`] does to both. A difference must be one of those in
 //! [`accepted`], each of which the page for users explains; every other one
 //! fails with dump, command and lines.
 //!
 //! `cargo test --features lab --test crash -- --nocapture` shows how much is
 //! equal, and what is accepted where. `KMORTEM_CASES='kmem -s*'` asks only
-//! what fits, and `KMORTEM_DUMPS=k61-live` only that dump.
+//! what fits, `KMORTEM_DUMPS=k61-live` only that dump, and `KMORTEM_HUNKS=20`
+//! shows what is accepted, up to 20 lines of each.
 
 // A helper of tests: its panic is the failure.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use kmortem_kernel::Kernel;
-use kmortem_lab::{Lab, LabDump};
+use kmortem_lab::Lab;
 use rayon::prelude::*;
 
 mod accepted;
@@ -24,10 +25,13 @@ mod cases;
 #[path = "../common/mod.rs"]
 mod common;
 mod diff;
+mod names;
+mod normal;
 
 use answer::Crash;
 use cases::Variables;
-use diff::Hunk;
+use diff::{About, Hunk};
+use names::Names;
 
 /// Kernels that crash 9.0.2 can open, in different deaths.
 const DUMPS: [&str; 3] = ["k510-hung", "k61-pileup", "k612-null"];
@@ -100,22 +104,30 @@ fn crash_agrees_but_for_what_is_documented() {
 /// Asks both about one dump.
 fn compare(crash: &Crash<'_>, asked: &[String], total: &Mutex<Tally>) -> Result<(), String> {
     let questions = cases::QUESTIONS.map(str::to_owned);
-    let variables = Variables::of(&crash.answers(&questions)?);
+    let mut known = crash.answers(&questions)?;
+    let symbols = known.pop().flatten().ok_or("no symbols")?;
+    let variables = Variables::of(&known);
     let asked: Vec<(&String, String)> =
         asked.iter().filter_map(|case| Some((case, variables.fill(case)?))).collect();
     let commands: Vec<String> = asked.iter().map(|(_, command)| command.clone()).collect();
     let theirs = crash.answers(&commands)?;
-    let ahead_s = ahead_s(crash.dump)?;
+    let kernel = Kernel::open_files(&crash.dump.files).map_err(|e| e.to_string())?;
+    let names = Names::new(&symbols, &kernel)?;
+    let about = Arc::new(About { ahead_s: ahead_s(&kernel)?, kernel: Some(kernel) });
     asked.par_iter().zip(theirs).for_each(|((case, command), theirs)| {
-        let ours = answer::of_kmortem(crash.dump, command);
+        let place = format!("{}: {case}", crash.dump.name);
         let Some(theirs) = theirs else {
-            let mut total = total.lock().unwrap();
-            total.deadly.push(format!("{}: {case}", crash.dump.name));
+            total.lock().unwrap().deadly.push(place);
             return;
         };
+        let theirs = normal::of_crash(command, &theirs);
+        let ours = normal::of_kmortem(command, &answer::of_kmortem(crash.dump, command));
         let mut hunks = diff::hunks(&theirs, &ours);
-        hunks.iter_mut().for_each(|hunk| hunk.ahead_s = ahead_s);
-        let place = format!("{}: {case}", crash.dump.name);
+        hunks.iter_mut().for_each(|hunk| {
+            names.take_same(hunk);
+            hunk.about = Arc::clone(&about);
+        });
+        hunks.retain(|hunk| hunk.lines() > 0);
         let mut total = total.lock().unwrap();
         total.lines += theirs.len().max(ours.len());
         judge(place, case, hunks, &mut total);
@@ -127,8 +139,7 @@ fn compare(crash: &Crash<'_>, asked: &[String], total: &Mutex<Tally>) -> Result<
 /// ticks from `Clock::jiffies_uptime_ns`'s start: a guest on a busy host
 /// loses some. Where the kernel has no configuration in it, it takes a tick for
 /// 1 ms, and its start for 300,000 ticks before the boot.
-fn ahead_s(dump: &LabDump) -> Result<[i64; 2], String> {
-    let kernel = Kernel::open_files(&dump.files).map_err(|e| e.to_string())?;
+fn ahead_s(kernel: &Kernel) -> Result<[i64; 2], String> {
     let clock = kernel.clock().map_err(|e| e.to_string())?;
     let ticks = clock.jiffies_uptime_ns().ok_or("no jiffies")? as i64;
     let jiffies = clock.jiffies.ok_or("no jiffies")?;
@@ -142,6 +153,9 @@ fn judge(place: String, case: &str, mut hunks: Vec<Hunk>, total: &mut Tally) {
     total.cases += 1;
     total.equal_cases += usize::from(hunks.is_empty());
     total.differing_lines += hunks.iter().map(Hunk::lines).sum::<usize>();
+    if let Some(lines) = std::env::var("KMORTEM_HUNKS").ok().and_then(|n| n.parse().ok()) {
+        hunks.iter().for_each(|hunk| println!("{place}: {}", hunk.shown(lines)));
+    }
     for hunk in &mut hunks {
         for row in accepted::all().filter(|row| row.is_for(case)) {
             let before = hunk.lines();
@@ -156,16 +170,7 @@ fn judge(place: String, case: &str, mut hunks: Vec<Hunk>, total: &mut Tally) {
     // One is enough to look into: the first.
     let left: Vec<&Hunk> = hunks.iter().filter(|hunk| hunk.lines() > 0).collect();
     if let Some(hunk) = left.first() {
-        let side = |mark: &str, lines: &[String]| -> String {
-            lines.iter().take(12).map(|line| format!("\n  {mark} {line}")).collect()
-        };
-        total.wrong.push(format!(
-            "{place}: {} hunks; behind `{}`{}{}",
-            left.len(),
-            hunk.before,
-            side("crash  ", &hunk.crash),
-            side("kmortem", &hunk.kmortem)
-        ));
+        total.wrong.push(format!("{place}: {} hunks; {}", left.len(), hunk.shown(12)));
     }
 }
 

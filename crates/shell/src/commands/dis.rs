@@ -59,10 +59,14 @@ const MOST_LINES: u64 = 1 << 20;
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
     let usage = |what: &str| CommandError::Usage { command: COMMAND.name, what: what.to_owned() };
-    if args.has('l') || args.has('s') {
-        let what = "source lines need the debuginfo of this kernel, which kmortem does not read \
-            yet; without -l and -s it shows the instructions";
-        return Err(CommandError::Failed { command: COMMAND.name, what: what.to_owned() });
+    const NO_SOURCE: &str =
+        "source lines need the debuginfo of this kernel, which kmortem does not read yet";
+    if args.has('s') {
+        let what = format!("{NO_SOURCE}; without -s it shows the instructions");
+        return Err(CommandError::Failed { command: COMMAND.name, what });
+    }
+    if args.has('l') {
+        out.note(NO_SOURCE)?;
     }
     let words = with_expressions(&args.words);
     let (place, count) = match words.as_slice() {
@@ -131,10 +135,12 @@ fn lines(
     }
     let at_symbol = named && kernel.symbol_at(start).is_some_and(|s| s.offset == 0);
     if !args.has('u') && (args.has('f') || (count.is_none() && at_symbol)) {
-        let range = start..function()?.end;
+        let function = function()?;
         // Data has a symbol, too, and no end that would make sense of it.
         if args.has('f') || kernel.is_text(start) {
-            let mut lines = kernel.function_lines(range).map_err(failed(COMMAND.name))?;
+            // From its start: ADDRESS may lie inside of an instruction.
+            let mut lines = kernel.function_lines(function).map_err(failed(COMMAND.name))?;
+            lines.retain(|line| line.address >= start);
             lines.truncate(most);
             return Ok((lines, None));
         }

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::{chosen, failed, files_pages, task_header};
+use crate::address;
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
@@ -135,11 +136,17 @@ pub(super) fn show(
     Ok(())
 }
 
+/// Whether `text` is a number or address of the file, or in the path shown.
 fn has(file: &OpenFile, text: &str) -> bool {
-    let address = |at: Option<u64>| at.is_some_and(|at| format!("{at:016x}").contains(text));
+    let sought = address::hex(text);
     file.fd.to_string() == text
-        || file.path.as_ref().is_some_and(|path| path.contains(text))
-        || [Some(file.file), file.dentry, file.inode].into_iter().any(address)
+        || file.path.as_ref().is_some_and(|path| !is_pipe(path) && path.contains(text))
+        || sought.is_some() && [Some(file.file), file.dentry, file.inode].contains(&sought)
+}
+
+/// `pipe:[1605]`: its number is the inode's, and tells no more than its address.
+fn is_pipe(path: &str) -> bool {
+    path.starts_with("pipe:[")
 }
 
 /// Protocols of the task's sockets, by file descriptor.
@@ -160,6 +167,9 @@ fn path(file: &OpenFile, protocols: &Protocols) -> String {
         return protocol.clone();
     }
     let path = file.path.as_deref().unwrap_or("-");
+    if is_pipe(path) {
+        return String::new();
+    }
     let deleted = if file.deleted == Some(true) { " (deleted)" } else { "" };
     format!("{}{deleted}", path.strip_prefix("anon_inode:").unwrap_or(path))
 }

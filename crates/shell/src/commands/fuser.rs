@@ -15,7 +15,7 @@ use crate::session::Session;
 pub(crate) const COMMAND: Command = Command {
     name: "fuser",
     summary: "lists the tasks that use a file",
-    arguments: "PATH | INODE",
+    arguments: "PATH | INODE | DENTRY",
     options: &[],
     details: "\
 A task uses a file as its root or working directory (root, cwd), by a file
@@ -34,12 +34,12 @@ names it: pipe:[1605].",
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let [word] = args.words.as_slice() else {
-        let what = "one path, or one address of an inode".to_owned();
+        let what = "one path, or one address of an inode or dentry".to_owned();
         return Err(CommandError::Usage { command: COMMAND.name, what });
     };
     // A relative path can't be meant: nothing says relative to what.
     let target = match address::hex(word) {
-        Some(inode) => FileTarget::Inode(inode),
+        Some(address) => FileTarget::Address(address),
         None => FileTarget::Path(word.clone()),
     };
     let users = session.kernel().file_users(&target).map_err(failed(COMMAND.name))?;

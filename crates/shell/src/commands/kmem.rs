@@ -178,7 +178,12 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             let what = "say what of the memory is wanted (-i, -s, an address)".to_owned();
             Err(CommandError::Usage { command: COMMAND.name, what })
         }
-        _ => places()?.into_iter().try_for_each(|place| kmem_address::show(session, place, out)),
+        _ => places()?.into_iter().enumerate().try_for_each(|(i, place)| {
+            if i > 0 && !out.is_json() {
+                writeln!(out)?;
+            }
+            kmem_address::show(session, place, out)
+        }),
     }
 }
 

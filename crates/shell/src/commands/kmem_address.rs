@@ -150,7 +150,7 @@ pub(super) fn show(
         shown_task(out)?;
     }
     let found = match phys {
-        Some(phys) => kmem_page::one(kernel, phys, out)?,
+        Some(phys) => kmem_page::one(kernel, phys, &mut false, out)?,
         None => false,
     };
     if let Some(file) = file {

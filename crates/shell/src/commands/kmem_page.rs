@@ -116,7 +116,12 @@ pub(super) fn digits(kernel: &Kernel) -> Result<usize, CommandError> {
 }
 
 /// The header and one line, for a page of which something else is shown too.
-pub(super) fn one(kernel: &Kernel, phys: u64, out: &mut Output<'_>) -> Result<bool, CommandError> {
+pub(super) fn one(
+    kernel: &Kernel,
+    phys: u64,
+    titled: &mut bool,
+    out: &mut Output<'_>,
+) -> Result<bool, CommandError> {
     let map = kernel.mem_map().map_err(failed(NAME))?;
     let page = kernel.image().page_size();
     let pfn = phys / page;
@@ -125,7 +130,9 @@ pub(super) fn one(kernel: &Kernel, phys: u64, out: &mut Output<'_>) -> Result<bo
     }
     let style = Style::Text { digits: digits(kernel)? };
     let names = kernel.page_names().map_err(failed(NAME))?;
-    header(out, &style)?;
+    if !std::mem::replace(titled, true) {
+        header(out, &style)?;
+    }
     let records = map.read(pfn..pfn + 1).map_err(failed(NAME))?;
     out.write_all(&lines(&records, &names, &style, page))?;
     Ok(true)

@@ -27,7 +27,8 @@ pub(crate) const COMMAND: Command = Command {
             "all sockets that tasks have open, with queues and owners (crash has no such)",
         ),
         Opt::flag('n', "the interfaces that the task sees"),
-        Opt::flag('a', "neighbours: the ARP cache, and that of IPv6"),
+        Opt::flag('a', "neighbours: the ARP cache"),
+        Opt::flag('A', "the same, and the neighbours of IPv6 (crash has no such)"),
         Opt::value('N', "NUMBER", "an IPv4 address as text"),
         Opt::value('R', "REFERENCE", "with -s or -S: a socket's descriptor or address"),
         Opt::flag('x', "with -S: numbers in hexadecimal"),
@@ -43,7 +44,7 @@ and their limit.",
         ("-s 1", "the sockets of PID 1"),
         ("-n 1", "the interfaces in PID 1's namespace"),
         ("-l", "all sockets with who has them open"),
-        ("-a", "which hardware address an IP address has"),
+        ("-A", "which hardware address an IP address has"),
         ("-N 0x100007f", "127.0.0.1"),
     ],
     takes_all: false,
@@ -64,7 +65,7 @@ and their limit.",
             members: "as a socket of `-s` (`fd` and `file` are those of its first owner): `fd` `file` `socket` `sock` `family` `kind` `protocol` `protocol_number` `state` `local` `remote` `unix_path` `receive_packets` `receive_bytes` `receive_limit` `send_bytes` `send_limit` `accept_queue` `accept_limit` `error` `gaps`, and `owners` (`pid` `comm` `fd`)",
         },
         Rows {
-            options: "-a",
+            options: "-a, -A",
             row: "a neighbour",
             members: "`addr` `table` `ip` `hardware` `mac` `device` `net_device` `state` `probes` `queued` `gaps`",
         },
@@ -86,9 +87,10 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             let what = format!("`{word}` needs -s or -S (sockets) or -n (interfaces)");
             return Err(CommandError::Usage { command: COMMAND.name, what });
         }
-        return match (args.value('N'), args.has('a'), args.has('l')) {
+        let neighbours_too = args.has('a') || args.has('A');
+        return match (args.value('N'), neighbours_too, args.has('l')) {
             (Some(word), ..) => address_text(word, out),
-            (_, true, _) => neighbours(session, out),
+            (_, true, _) => neighbours(session, args.has('A'), out),
             (_, _, true) => net_sockets::all(session, out),
             _ => interfaces(session, None, out),
         };
@@ -141,8 +143,14 @@ fn address_text(word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn neighbours(session: &Session, out: &mut Output<'_>) -> Result<(), CommandError> {
-    let found = session.kernel().neighbours().map_err(failed(COMMAND.name))?;
+fn neighbours(
+    session: &Session,
+    of_ipv6: bool,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let mut found = session.kernel().neighbours().map_err(failed(COMMAND.name))?;
+    // An address that can't be read may be one of IPv4.
+    found.list.retain(|neighbour| of_ipv6 || !neighbour.ip.is_some_and(|ip| ip.is_ipv6()));
     match out.is_json() {
         true => out.rows(&found.list)?,
         false => render_neighbours(out, &found.list)?,

@@ -178,7 +178,8 @@ pub(super) fn show(
         _ => {}
     }
     let total = total_pages(kernel);
-    if !out.is_json() && !args.has('H') && !chosen.is_empty() {
+    // A policy that no task has is an answer, too.
+    if !out.is_json() && !args.has('H') && (!chosen.is_empty() || args.has('y')) {
         render_header(out, args.has('s'))?;
     }
     let (page_size, hidden) = (kernel.image().page_size(), session.hidden_cpus());

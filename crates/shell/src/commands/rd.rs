@@ -98,6 +98,9 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let kernel = session.kernel();
     let mut answered = false;
     let mut first_fault = None;
+    let names = names(kernel);
+    // In front of what can be read. Alone, they are no answer.
+    let mut holes = Vec::new();
     rd_text::pieces(
         &request.memory,
         request.start,
@@ -110,11 +113,14 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
                 }
                 _ => answered = true,
             }
-            // What follows may be readable: until then the reason alone is no answer.
-            match out.is_json() {
-                true => out.row(&rd_text::row(&piece, &request.format, &names(kernel))),
-                false => rd_text::render(out, &piece, &request.format, &names(kernel)),
+            if out.is_json() {
+                return out.row(&rd_text::row(&piece, &request.format, &names));
             }
+            if !answered {
+                return rd_text::render(&mut holes, &piece, &request.format, &names);
+            }
+            out.write_all(&std::mem::take(&mut holes))?;
+            rd_text::render(out, &piece, &request.format, &names)
         },
     )?;
     match first_fault {

@@ -173,8 +173,7 @@ pub(super) fn context(
             true => "(SYSRQ)",
             false => "(PANIC)",
         },
-        // An idle task that is current runs nothing.
-        (false, true) if task.pid != 0 => "(ACTIVE)",
+        (false, true) => "(ACTIVE)",
         _ => "",
     };
     // All idle tasks have PID 0.
@@ -211,7 +210,8 @@ fn state_name(state: TaskState) -> String {
         TaskState::Running => "TASK_RUNNING",
         TaskState::Interruptible => "TASK_INTERRUPTIBLE",
         TaskState::Uninterruptible => "TASK_UNINTERRUPTIBLE",
-        TaskState::Idle => "TASK_IDLE",
+        // TASK_IDLE has no bit of its own.
+        TaskState::Idle => "TASK_UNINTERRUPTIBLE|TASK_NOLOAD",
         TaskState::Stopped => "TASK_STOPPED",
         TaskState::Traced => "TASK_TRACED",
         TaskState::Zombie => "EXIT_ZOMBIE",

@@ -125,14 +125,30 @@ fn numbers(args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
         return Ok(out.rows(&bits.filter_map(named).collect::<Vec<_>>())?);
     }
     if args.has('s') {
-        writeln!(out, "{}", names_in(set).join(" "))?;
-        return Ok(());
+        return Ok(render_set(out, set)?);
     }
     for number in 1..=SIGNALS {
         let name = signal_name(number).unwrap_or_default();
         writeln!(out, "{:>4} {name}", format!("[{number}]"))?;
     }
     Ok(())
+}
+
+/// Names of signals, in lines of no more than a terminal's 80 columns.
+fn render_set(out: &mut dyn Write, set: u64) -> io::Result<()> {
+    const WIDTH: usize = 80;
+    let mut line = String::new();
+    for name in names_in(set) {
+        if line.len() + 1 + name.len() > WIDTH {
+            writeln!(out, "{line}")?;
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&name);
+    }
+    writeln!(out, "{}", if line.is_empty() { "(none)" } else { &line })
 }
 
 /// Shows the signals of `chosen`, with `-g` each process once; a blank line

@@ -113,9 +113,19 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
 /// The kernel's own symbols, by address.
 fn of_kernel(kernel: &Kernel) -> Result<impl Iterator<Item = Row> + '_, CommandError> {
     let kallsyms = kernel.kallsyms().map_err(failed(COMMAND.name))?;
-    Ok(kallsyms.iter().map(|symbol| Row {
+    let marks = [kernel.symbol("__per_cpu_start"), kernel.symbol("__per_cpu_end")];
+    // The linker places these at their offset in each CPU's area, which makes
+    // them absolute (A): data they are nevertheless.
+    let per_cpu = match marks {
+        [Ok(start), Ok(end)] => start..end,
+        _ => 0..0,
+    };
+    Ok(kallsyms.iter().map(move |symbol| Row {
         address: symbol.addr,
-        kind: char::from(symbol.kind),
+        kind: match char::from(symbol.kind) {
+            'A' if per_cpu.contains(&symbol.addr) => 'D',
+            kind => kind,
+        },
         name: symbol.name,
         offset: 0,
         module: None,

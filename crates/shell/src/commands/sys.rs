@@ -105,8 +105,9 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             return Ok(out.row(&taints)?);
         }
         writeln!(out, "TAINTED_MASK: {:x}  {}", taints.mask, taints.letters)?;
+        // The line alone is what scripts know from crash.
         for taint in &taints.list {
-            writeln!(out, "           {}: {}", taint.letter, taint.meaning)?;
+            out.note(format_args!("{}: {}", taint.letter, taint.meaning))?;
         }
         return Ok(());
     }

@@ -44,7 +44,6 @@ fn choose<'c>(calls: &'c [SystemCall], word: &str) -> Vec<&'c SystemCall> {
 /// The name of its function, as crash shows it.
 fn function(call: &SystemCall) -> String {
     match &call.symbol {
-        Some(s) if s.name.ends_with("sys_ni_syscall") => "sys_ni_syscall".to_owned(),
         Some(s) if s.offset == 0 => s.name.clone(),
         Some(s) => format!("{}+{}", s.name, s.offset),
         None => format!("{:x}", call.function),

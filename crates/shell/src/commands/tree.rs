@@ -101,7 +101,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             let (address, index) = (entry.address, entry.index);
             return Ok(out.row(&Row { address, index, position, shown: &shown })?);
         }
-        match entry.decimal {
+        match entry.decimal && !args.has('x') {
             true => writeln!(out, "{}", entry.address)?,
             false => writeln!(out, "{:x}", entry.address)?,
         }

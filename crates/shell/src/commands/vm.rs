@@ -90,12 +90,24 @@ pub(super) struct Named {
     pub(super) vma: Vma,
     /// As /proc/PID/maps has it.
     pub(super) name: Option<String>,
+    /// Whether the name of its file is no path.
+    #[serde(skip)]
+    pub(super) without_place: bool,
 }
 
 impl Named {
-    /// Path of its file, as crash shows it.
-    fn file(&self) -> &str {
-        if self.vma.file == 0 { "" } else { self.name.as_deref().unwrap_or("-") }
+    pub(super) fn new(kernel: &Kernel, vma: Vma, name: Option<String>) -> Named {
+        // What can't be told, the path's own error says.
+        let without_place =
+            vma.file != 0 && kernel.is_file_without_place(vma.file).unwrap_or(false);
+        Named { vma, name, without_place }
+    }
+
+    /// Path of its file, or the mere name of one that is nowhere (`SYSV...`),
+    /// as crash shows it.
+    pub(super) fn file(&self) -> &str {
+        let name = if self.vma.file == 0 { "" } else { self.name.as_deref().unwrap_or("-") };
+        name.strip_prefix('/').filter(|_| self.without_place).unwrap_or(name)
     }
 }
 
@@ -203,7 +215,7 @@ fn space(
     let Vmas { list, gaps } = kernel.vmas(task.mm)?;
     let named = |vma: Vma| {
         let name = kernel.vma_name(task.mm, &vma).unwrap_or_else(|e| Some(format!("<{e}>")));
-        Named { vma, name }
+        Named::new(kernel, vma, name)
     };
     // A remark that can't be written shows with the next line of the answer.
     let _ = super::note_gaps(out, [&gaps].into_iter());
@@ -261,6 +273,7 @@ mod tests {
         let vma = |start, end, flags, file, name: Option<&str>| Named {
             vma: Vma { addr: 0xff2e_5f7d_c1b4_be70, start, end, flags, pgoff: 0, file },
             name: name.map(str::to_owned),
+            without_place: name.is_some_and(|name| name.starts_with("/SYSV")),
         };
         let mut space = Space {
             mm: 0xff2e_5f7d_c105_e880,
@@ -271,6 +284,7 @@ mod tests {
                 vma(0x40_0000, 0x40_1000, 0x800_0071, 1, Some("/bin/busybox")),
                 vma(0x11c_c000, 0x11e_e000, 0x810_0073, 0, Some("[heap]")),
                 vma(0x7fd6_6817_e000, 0x7fd6_6818_2000, 0xc04_4411, 0, None),
+                vma(0x7fd6_6819_2000, 0x7fd6_6819_3000, 0xfb, 1, Some("/SYSV00006b6d")),
             ],
         };
         let mut text = Vec::new();

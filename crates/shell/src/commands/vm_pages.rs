@@ -90,7 +90,7 @@ impl<'k> Pages<'k> {
                 writeln!(out, "{address:<10x}  SWAP: {file}  OFFSET: {offset}")
             }
             Place::File(offset) => {
-                let file = self.named.name.as_deref().unwrap_or("-");
+                let file = self.named.file();
                 writeln!(out, "{address:<10x}  FILE: {file}  OFFSET: {offset:x}")
             }
             Place::None => writeln!(out, "{address:<10x}  (not mapped)"),

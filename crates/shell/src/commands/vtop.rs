@@ -64,7 +64,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         }
         None => session.current_task(COMMAND.name).ok(),
     };
-    translate(session, task, args, out)
+    translate(session, task, args, &mut false, out)
 }
 
 /// For each of the tasks that `foreach` chose.
@@ -74,11 +74,13 @@ fn show(
     args: &Args,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
+    // Titles of page records stand above the first, as in crash.
+    let mut titled = false;
     for task in chosen {
         if !out.is_json() {
             task_header::render(out, task)?;
         }
-        translate(session, Some(task), args, out)?;
+        translate(session, Some(task), args, &mut titled, out)?;
         if !out.is_json() {
             writeln!(out)?;
         }
@@ -90,6 +92,7 @@ fn translate(
     session: &Session,
     task: Option<&Task>,
     args: &Args,
+    titled: &mut bool,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let command = COMMAND.name;
@@ -112,14 +115,19 @@ fn translate(
             return Err(CommandError::Failed { command, what });
         }
         match is_user(addr) {
-            true => user(kernel, task, addr, out)?,
-            false => of_kernel(kernel, addr, out)?,
+            true => user(kernel, task, addr, titled, out)?,
+            false => of_kernel(kernel, addr, titled, out)?,
         }
     }
     Ok(())
 }
 
-fn of_kernel(kernel: &Kernel, addr: u64, out: &mut Output<'_>) -> Result<(), CommandError> {
+fn of_kernel(
+    kernel: &Kernel,
+    addr: u64,
+    titled: &mut bool,
+    out: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let way = kernel.translation(addr);
     if out.is_json() {
         return Ok(out.row(&Row { way: &way, pid: None, vma: None, swap: None })?);
@@ -138,20 +146,21 @@ fn of_kernel(kernel: &Kernel, addr: u64, out: &mut Output<'_>) -> Result<(), Com
     }
     render_page(out, &way, "")?;
     render_entry(kernel, &way, out)?;
-    page_record(kernel, &way, out)
+    page_record(kernel, &way, titled, out)
 }
 
 fn user(
     kernel: &Kernel,
     task: Option<&Task>,
     addr: u64,
+    titled: &mut bool,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let mapped = match task.filter(|task| task.mm != 0) {
         Some(task) => {
             let vmas = kernel.vmas(task.mm).map_err(failed(COMMAND.name))?;
             let name = |vma: &_| kernel.vma_name(task.mm, vma).ok().flatten();
-            vmas.at(addr).map(|vma| (task, Named { name: name(vma), vma: vma.clone() }))
+            vmas.at(addr).map(|vma| (task, Named::new(kernel, vma.clone(), name(vma))))
         }
         None => None,
     };
@@ -189,9 +198,9 @@ fn user(
     if way.physical.is_none() && swap.is_none() && vma.vma.file != 0 {
         let page = kernel.image().page_size();
         let offset = (addr - vma.vma.start) / page * page + vma.vma.pgoff * page;
-        writeln!(out, "\nFILE: {}  OFFSET: {offset:x}", vma.name.as_deref().unwrap_or("-"))?;
+        writeln!(out, "\nFILE: {}  OFFSET: {offset:x}", vma.file())?;
     }
-    page_record(kernel, &way, out)
+    page_record(kernel, &way, titled, out)
 }
 
 fn render_head(
@@ -239,11 +248,12 @@ fn render_entry(kernel: &Kernel, way: &Translation, out: &mut Output<'_>) -> io:
 fn page_record(
     kernel: &Kernel,
     way: &Translation,
+    titled: &mut bool,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let Some(physical) = way.physical else { return Ok(()) };
     writeln!(out)?;
-    if !kmem_page::one(kernel, physical, out)? {
+    if !kmem_page::one(kernel, physical, titled, out)? {
         out.note(format_args!("physical {physical:#x} has no page record"))?;
     }
     Ok(())

@@ -26,7 +26,14 @@ pub(super) fn writer() -> CodeWriter {
 
 /// How many of a function's lines are no padding.
 pub(super) fn lines_of_function(lines: &[CodeLine]) -> usize {
-    let Some(last) = lines.iter().rposition(|line| !is_padding(line)) else { return 0 };
+    // What has a label of its own is no padding.
+    let is_label = |line: &CodeLine| line.symbol.as_ref().is_some_and(|s| s.offset == 0);
+    let is_code = |line: &CodeLine| !is_padding(line) || is_label(line);
+    let Some(last) = lines.iter().rposition(is_code) else { return 0 };
+    // Room for a call in front of a function (`__pfx_f`) is nothing else.
+    if last == 0 && lines.iter().all(is_padding) {
+        return lines.len();
+    }
     let behind = lines.iter().skip(last + 1);
     let traps = behind.take_while(|line| line.text == "int3").count();
     last + 1 + lines.get(last).map_or(0, |line| traps.min(traps_behind(line)))

@@ -21,11 +21,6 @@ pub(super) const ROWS: &[Accepted] = &[
     },
     Accepted {
         commands: &["bt*", "foreach*bt*"],
-        explain: |hunk| hunk.take_pairs(same_place_other_name),
-        documented: "of names that share an address, another one now and then",
-    },
-    Accepted {
-        commands: &["bt*", "foreach*bt*"],
         explain: callers_behind_irq_stack,
         documented: "5.10: a bogus exception frame at the end of the IRQ stack, callers lost",
     },
@@ -38,11 +33,6 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["bt*", "foreach*bt*"],
         explain: interrupted_twice,
         documented: "a function that an NMI or exception interrupted stands twice",
-    },
-    Accepted {
-        commands: &["bt -r*", "bt -F*"],
-        explain: |hunk| hunk.take_pairs(same_line_other_name),
-        documented: "of names that share an address, another one now and then",
     },
     Accepted {
         commands: &["bt -n idle*"],
@@ -135,20 +125,6 @@ fn interrupted_twice(hunk: &mut Hunk) {
     {
         hunk.crash.clear();
     }
-}
-
-/// Words on a stack alike, but for one name of data.
-fn same_line_other_name(crash: &str, kmortem: &str) -> bool {
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let (theirs, ours) = (words(crash), words(kmortem));
-    let name = |word: &str| {
-        !word.starts_with(|c: char| c.is_ascii_digit() || c == '[')
-            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
-            && hex(word).is_none()
-    };
-    let mut differing = theirs.iter().zip(&ours).filter(|(a, b)| a != b);
-    let one = differing.next().is_some_and(|(a, b)| name(a) && name(b));
-    theirs.len() == ours.len() && one && differing.next().is_none()
 }
 
 /// Whole idle tasks that only crash shows.

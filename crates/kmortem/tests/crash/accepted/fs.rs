@@ -1,18 +1,9 @@
 //! Files and devices.
 
-use super::Accepted;
+use super::{Accepted, hex};
+use crate::normal::NOTHING;
 
 pub(super) const ROWS: &[Accepted] = &[
-    Accepted {
-        commands: &["files*", "foreach files*"],
-        explain: |hunk| hunk.take_pairs(pipe_name),
-        documented: "`files`: a pipe has no name",
-    },
-    Accepted {
-        commands: &["net -a"],
-        explain: |hunk| hunk.kmortem.retain(|line| !is_ipv6_neighbour(line)),
-        documented: "and that of IPv6 behind it",
-    },
     Accepted {
         commands: &["mount *"],
         explain: |hunk| hunk.take_pairs(first_mount),
@@ -22,10 +13,9 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["mount -f*"],
         explain: |hunk| {
             // crash refuses: whatever stands in its place.
-            let refused = |line: &String| line.starts_with("mount: ");
-            if !hunk.crash.is_empty() && hunk.crash.iter().all(refused) {
+            if hunk.crash == [NOTHING] {
                 hunk.crash.clear();
-                hunk.kmortem.clear();
+                hunk.kmortem.retain(|line| !is_listed_file(line));
             }
         },
         documented: "`mount -f`, `mount -i`: not on kernels from 3.13 and 2.6.32 on",
@@ -54,19 +44,10 @@ pub(super) const ROWS: &[Accepted] = &[
     },
 ];
 
-fn pipe_name(crash: &str, kmortem: &str) -> bool {
-    crash.ends_with(" FIFO")
-        && kmortem.strip_prefix(crash).is_some_and(|name| {
-            name.strip_prefix(" pipe:[").and_then(|n| n.strip_suffix(']')).is_some_and(|number| {
-                !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
-            })
-        })
-}
-
-/// `ff12... fe80::2  ETHER ...`: the second word is an address of IPv6.
-fn is_ipv6_neighbour(line: &str) -> bool {
-    let address = line.split_whitespace().nth(1);
-    address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+/// `ff2e... ff2e... REG  /init` below its titles, of a mount's line.
+fn is_listed_file(line: &str) -> bool {
+    let first = line.split_whitespace().next().unwrap_or_default();
+    matches!(first, "" | "MOUNT" | "DENTRY" | "OPEN" | "No") || hex(first).is_some()
 }
 
 /// The root in place of the mount that was asked for.

@@ -1,6 +1,6 @@
 //! Memory.
 
-use super::{Accepted, words_differ};
+use super::Accepted;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
@@ -15,20 +15,7 @@ pub(super) const ROWS: &[Accepted] = &[
         },
         documented: "`kmem -n`: memory blocks are UNKNOWN on 6.12",
     },
-    Accepted {
-        commands: &["kmem {module}", "kmem {modbase}"],
-        explain: |hunk| hunk.take_pairs(letter),
-        documented: "(T), their data (?)",
-    },
 ];
-
-/// `ffffffffc030c340 (?) __this_module [virtio_ring]`: all but the letter.
-fn letter(crash: &str, kmortem: &str) -> bool {
-    words_differ(crash, kmortem, |word, theirs, ours| {
-        word == 1
-            && matches!((theirs, ours), ("(?)", "(d)" | "(D)" | "(b)" | "(r)") | ("(T)", "(t)"))
-    })
-}
 
 /// `   SLAB   2577   10.1 MB   4% of TOTAL MEM`. A CPU keeps back up to 125
 /// pages of a counter of a zone or node (kernel/mm/vmstat.c), and of

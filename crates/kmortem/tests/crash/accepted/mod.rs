@@ -3,7 +3,6 @@
 //! of it (docs/crash-differences.md). A line that no row explains is wrong.
 
 mod bt;
-mod errors;
 mod fs;
 mod kmem;
 mod net;
@@ -39,7 +38,6 @@ impl Accepted {
 pub(crate) fn all() -> impl Iterator<Item = &'static Accepted> {
     [
         bt::ROWS,
-        errors::ROWS,
         fs::ROWS,
         kmem::ROWS,
         net::ROWS,

@@ -6,7 +6,7 @@ pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["ps -t*"],
         explain: |hunk| {
-            let ahead = hunk.ahead_s;
+            let ahead = hunk.about.ahead_s;
             hunk.take_pairs(|crash, kmortem| run_time(crash, kmortem, ahead));
         },
         documented: "`ps -t`: RUN TIME from whole seconds",
@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["sys"],
         explain: |hunk| {
-            let ahead = hunk.ahead_s;
+            let ahead = hunk.about.ahead_s;
             hunk.take_pairs(|crash, kmortem| uptime(crash, kmortem, ahead));
         },
         documented: "UPTIME counts jiffies, for 1000 a second",
@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["log -T"],
         explain: |hunk| {
-            let ahead = hunk.ahead_s;
+            let ahead = hunk.about.ahead_s;
             hunk.take_pairs(|crash, kmortem| log_time(crash, kmortem, ahead));
         },
         documented: "`log -T` counts from a boot time in whole seconds",

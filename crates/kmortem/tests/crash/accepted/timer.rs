@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["timer -r*"],
         explain: |hunk| {
-            let ahead = hunk.ahead_s;
+            let ahead = hunk.about.ahead_s;
             hunk.take_pairs(|crash, kmortem| now(crash, kmortem, ahead));
         },
         documented: "`timer -r`: CURRENT, and TTE from it, from jiffies",

@@ -1,6 +1,9 @@
 //! struct, p, whatis.
 
+use std::sync::Arc;
+
 use super::Accepted;
+use crate::diff::About;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
@@ -11,11 +14,6 @@ pub(super) const ROWS: &[Accepted] = &[
             });
         },
         documented: "symbols of the file only",
-    },
-    Accepted {
-        commands: &["struct *", "task_struct *", "p *", "list *"],
-        explain: |hunk| hunk.take_pairs(|crash, ours| crash != ours && escaped(crash) == ours),
-        documented: "bytes that happen to be UTF-8 show as its characters",
     },
     Accepted {
         commands: &["struct module *"],
@@ -30,7 +28,8 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["whatis -r *", "whatis -m *"],
         explain: |hunk| {
             if hunk.crash.is_empty() {
-                hunk.kmortem.retain(|line| !is_type(line));
+                let about = Arc::clone(&hunk.about);
+                hunk.kmortem.retain(|line| !is_type(&about, line));
             }
         },
         documented: "leaves out some types that only a typedef names, and members inside of unions",
@@ -43,26 +42,11 @@ pub(super) const ROWS: &[Accepted] = &[
     },
 ];
 
-/// Characters beyond ASCII as gdb writes bytes that are no text.
-fn escaped(line: &str) -> String {
-    let mut out = String::new();
-    for c in line.chars() {
-        match c.is_ascii() {
-            true => out.push(c),
-            false => {
-                let mut bytes = [0; 4];
-                let bytes = c.encode_utf8(&mut bytes).bytes();
-                bytes.for_each(|byte| out.push_str(&format!("\\{byte:03o}")));
-            }
-        }
-    }
-    out
-}
-
-/// `  16  guid_t`
-fn is_type(line: &str) -> bool {
+/// `  16  guid_t`, as the kernel's own types have it.
+fn is_type(about: &About, line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
-    matches!(words[..], [size, _] if size.bytes().all(|b| b.is_ascii_digit()))
+    let [size, name] = words[..] else { return false };
+    size.parse().is_ok_and(|size| about.is_type(name, size))
 }
 
 /// `member = 0x... <name+1>,` up to the name of something that has none but in
