@@ -5,6 +5,10 @@ use serde::Serialize;
 use crate::Kernel;
 use crate::error::{Error, Result};
 
+/// No object in read-only data is larger. Behind the last one are tables
+/// without names, of which kallsyms' own are the largest.
+const LARGEST_CONSTANT: u64 = 64 << 10;
+
 /// The symbol that an address lies in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SymbolAt {
@@ -67,7 +71,10 @@ impl Kernel {
         let found = self.kallsyms().ok()?.lookup(addr)?;
         // There are no sizes, and the table's own parts are the last symbols
         // before data without names.
-        if found.addr != addr && found.name.starts_with("kallsyms_") {
+        let offset = addr - found.addr;
+        if offset > 0 && found.name.starts_with("kallsyms_")
+            || offset > LARGEST_CONSTANT && self.is_constant(addr)
+        {
             return None;
         }
         Some(SymbolAt {
@@ -76,6 +83,14 @@ impl Kernel {
             size: found.size,
             module: None,
         })
+    }
+
+    /// Whether `addr` lies in the kernel's read-only data.
+    fn is_constant(&self, addr: u64) -> bool {
+        match (self.symbol("__start_rodata"), self.symbol("__end_rodata")) {
+            (Ok(start), Ok(end)) => (start..end).contains(&addr),
+            _ => false,
+        }
     }
 
     /// Whether code may run at `addr`: the kernel's text (init text included)

@@ -71,8 +71,6 @@ impl Variables {
             ("path", row(files, "FD", is_file, 5)),
             // A page that is in use.
             ("page", row(pages, "PAGE", |row| row.len() > 5 && row[4] == "1", 0)),
-            // The address_space of one in the page cache.
-            ("mapping", row(pages, "PAGE", |row| row.len() > 5 && row[2].ends_with('0') && row[2] != "0", 2)),
             // The offset of a per-CPU variable.
             ("runqueues", answer(8).split(' ').next().map(str::to_owned)),
             ("mount", row(mount, "MOUNT", |_| true, 0)),

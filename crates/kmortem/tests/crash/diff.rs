@@ -40,10 +40,9 @@ impl About {
         self.kernel.as_ref().is_some_and(|kernel| kernel.space().walk(address).is_ok())
     }
 
-    /// Whether the type has the size in bytes.
-    pub(crate) fn is_type(&self, name: &str, size: u64) -> bool {
-        let ty = self.kernel.as_ref().and_then(|kernel| kernel.ty(name).ok());
-        ty.is_some_and(|ty| ty.size() == Some(size))
+    /// Whether the kernel has a type of this name.
+    pub(crate) fn is_type(&self, name: &str) -> bool {
+        self.kernel.as_ref().is_some_and(|kernel| kernel.ty(name).is_ok())
     }
 }
 

@@ -14,7 +14,8 @@
 //! 6. The name of the file with the debug kernel is dropped.
 //! 7. A symbol's name stands for its address, as each program's own table has
 //!    it (see [`names`](crate::names)): some share one, some lose `.isra.0`.
-//!    Symbols at one address have no order in the lists of `sym`.
+//!    Symbols at one address have no order in the lists of `sym`, nor areas of
+//!    memory in those of `search`.
 //! 8. What names no object is dropped from crash's lines: labels of the compiler
 //!    (`.LC3`), and names that crash makes up for areas of modules.
 //! 9. The letter of a module's symbol is `t` for code and `?` for anything else:
@@ -46,7 +47,7 @@ pub(crate) fn of_crash(command: &str, text: &str) -> Vec<String> {
 
 /// kmortem's answer to `command`.
 pub(crate) fn of_kmortem(command: &str, done: &Done) -> Vec<String> {
-    if done.stdout.is_empty() && (done.code == 0 || !done.stderr.is_empty()) {
+    if done.stdout.trim().is_empty() && (done.code == 0 || !done.stderr.is_empty()) {
         return vec![NOTHING.to_owned()];
     }
     let text = done.stdout.trim_end();
@@ -80,6 +81,11 @@ fn comparable(command: &str, text: Vec<&str>) -> Vec<String> {
             _ => lines.push(line.to_owned()),
         }
     }
+    // Nor have the areas of memory, where a line is no part of a block.
+    let block = |word: &str| matches!(word, "-t" | "-T" | "-x");
+    if command.starts_with("search ") && !command.split(' ').any(block) {
+        lines.sort_by_cached_key(|line| line.split(':').next().map(place_of));
+    }
     if command == "sym -M" || command.starts_with("sym -m ") {
         lines.sort_by_cached_key(|line| place_and_name(line));
     }
@@ -109,24 +115,30 @@ fn refuses(command: &str, line: &str) -> bool {
         let named = command.split(' ').take(if foreach { usize::MAX } else { 1 });
         !rest.is_empty() && named.chain(["struct"]).any(|word| word == name)
     });
-    usage || line.is_empty() || on_itself || STARTS.iter().any(|start| line.starts_with(start))
+    let unknown = line.ends_with(": kernel virtual address not found in mem map");
+    usage
+        || unknown
+        || line.is_empty()
+        || on_itself
+        || STARTS.iter().any(|start| line.starts_with(start))
 }
 
 /// `ffff... (T) schedule .../kernel/sched/core.c: 6833` without its end; none
 /// where `bt -l` and `dis -l` have a line for it.
 fn without_source<'l>(command: &str, line: &'l str) -> Option<&'l str> {
     const LISTS: [&str; 3] = ["sym", "sys -c", "kmem "];
-    const LINES: [&str; 2] = ["bt", "dis"];
-    let (start, file) = line.rsplit_once(' ').and_then(|(before, number)| {
-        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        let before = before.strip_suffix(':').filter(|_| digits)?;
-        Some(before.rsplit_once(' ').unwrap_or(("", before)))
-    })
-    .unwrap_or((line, ""));
+    let (start, file) = line
+        .rsplit_once(' ')
+        .and_then(|(before, number)| {
+            let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+            let before = before.strip_suffix(':').filter(|_| digits)?;
+            Some(before.rsplit_once(' ').unwrap_or(("", before)))
+        })
+        .unwrap_or((line, ""));
     let source = file.contains('/') && [".c", ".h", ".S"].iter().any(|end| file.ends_with(end));
     let starts = |commands: &[&str]| commands.iter().any(|c| command.starts_with(c));
     match source {
-        true if starts(&LINES) && start.trim().is_empty() => None,
+        true if (is_bt(command) || command.starts_with("dis")) && start.trim().is_empty() => None,
         true if starts(&LISTS) => Some(start.trim_end()),
         _ => Some(line),
     }
@@ -200,12 +212,16 @@ fn is_bt(command: &str) -> bool {
     command.split(' ').any(|word| word == "bt")
 }
 
+fn place_of(address: &str) -> u64 {
+    u64::from_str_radix(address, 16).unwrap_or(u64::MAX)
+}
+
 /// Of `ffff... (t) name.isra.0`, what it is sorted by.
 fn place_and_name(line: &str) -> (u64, String) {
     let (address, rest) = line.split_once(' ').unwrap_or((line, ""));
     let name = rest.get(4..).unwrap_or(rest);
     let name = name.split('.').next().unwrap_or(name);
-    (u64::from_str_radix(address, 16).unwrap_or(u64::MAX), name.to_owned())
+    (place_of(address), name.to_owned())
 }
 
 /// `$7 = 1` and `jiffies = $7 = 1`, without the number.
@@ -302,7 +318,8 @@ mod tests {
 
     #[test]
     fn the_file_of_the_kernel_is_dropped() {
-        let [crash, kmortem] = ["/vmlinux", "(symbols)"].map(|name| format!("      KERNEL: {name}"));
+        let [crash, kmortem] =
+            ["/vmlinux", "(symbols)"].map(|name| format!("      KERNEL: {name}"));
         assert_eq!(of_crash("sys", &crash), super::tests::kmortem("sys", 0, &kmortem, ""));
         let tainted = format!("{crash}  [TAINTED]");
         assert_ne!(of_crash("sys", &crash), of_crash("sys", &tainted));

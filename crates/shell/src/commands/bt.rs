@@ -161,7 +161,7 @@ fn choose<'s>(
         chosen.extend(cpus.iter().filter_map(running).filter(|t| !(skip_idle && t.pid == 0)));
         return Ok(chosen);
     }
-    if args.has('p') {
+    if args.has('p') && args.words.is_empty() {
         let crashed = session.crashed_task().and_then(|addr| table.at(addr));
         let what =
             || "no task is known to have crashed; `bt -a` shows what the CPUs did".to_owned();

@@ -30,8 +30,8 @@ pub(crate) const COMMAND: Command = Command {
         Opt::optional('b', "N", "bytes skipped behind a BUG's ud2 (always 0: none are)"),
     ],
     details: "\
-Without COUNT a symbol means its whole function, up to the padding behind it, and
-another address one instruction. The code is that of the dump, as the kernel had
+Without COUNT the start of a function means all of it, up to the padding behind it,
+and another address one instruction. The code is that of the dump, as the kernel had
 patched itself.",
     examples: &[
         ("schedule", "a function"),
@@ -88,8 +88,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         return Err(usage("-r and -f are mutually exclusive"));
     }
     let start = address::address(COMMAND.name, session.kernel(), place)?;
-    let named = address::hex(place).is_none() && !place.starts_with('(');
-    let (lines, broken) = lines(session, args, start, named, count)?;
+    let (lines, broken) = lines(session, args, start, count)?;
     if out.is_json() {
         out.rows(&lines)?;
     } else {
@@ -113,7 +112,6 @@ fn lines(
     session: &Session,
     args: &Args,
     start: u64,
-    named: bool,
     count: Option<u64>,
 ) -> Result<(Vec<CodeLine>, Option<Error>), CommandError> {
     let kernel = session.kernel();
@@ -133,7 +131,7 @@ fn lines(
         lines.drain(..lines.len().saturating_sub(most));
         return Ok((lines, None));
     }
-    let at_symbol = named && kernel.symbol_at(start).is_some_and(|s| s.offset == 0);
+    let at_symbol = kernel.symbol_at(start).is_some_and(|s| s.offset == 0);
     if !args.has('u') && (args.has('f') || (count.is_none() && at_symbol)) {
         let function = function()?;
         // Data has a symbol, too, and no end that would make sense of it.

@@ -140,13 +140,13 @@ pub(super) fn show(
 fn has(file: &OpenFile, text: &str) -> bool {
     let sought = address::hex(text);
     file.fd.to_string() == text
-        || file.path.as_ref().is_some_and(|path| !is_pipe(path) && path.contains(text))
+        || file.path.as_ref().is_some_and(|path| !is_number(path) && path.contains(text))
         || sought.is_some() && [Some(file.file), file.dentry, file.inode].contains(&sought)
 }
 
-/// `pipe:[1605]`: its number is the inode's, and tells no more than its address.
-fn is_pipe(path: &str) -> bool {
-    path.starts_with("pipe:[")
+/// `pipe:[1605]`: what has no path, and tells no more than the address of its inode.
+fn is_number(path: &str) -> bool {
+    path.starts_with("pipe:[") || path.starts_with("socket:[")
 }
 
 /// Protocols of the task's sockets, by file descriptor.
@@ -167,7 +167,7 @@ fn path(file: &OpenFile, protocols: &Protocols) -> String {
         return protocol.clone();
     }
     let path = file.path.as_deref().unwrap_or("-");
-    if is_pipe(path) {
+    if path.starts_with("pipe:[") {
         return String::new();
     }
     let deleted = if file.deleted == Some(true) { " (deleted)" } else { "" };

@@ -143,11 +143,7 @@ fn address_text(word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn neighbours(
-    session: &Session,
-    of_ipv6: bool,
-    out: &mut Output<'_>,
-) -> Result<(), CommandError> {
+fn neighbours(session: &Session, of_ipv6: bool, out: &mut Output<'_>) -> Result<(), CommandError> {
     let mut found = session.kernel().neighbours().map_err(failed(COMMAND.name))?;
     // An address that can't be read may be one of IPv4.
     found.list.retain(|neighbour| of_ipv6 || !neighbour.ip.is_some_and(|ip| ip.is_ipv6()));

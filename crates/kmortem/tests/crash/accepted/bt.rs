@@ -4,6 +4,12 @@ use super::{Accepted, hex};
 use crate::diff::Hunk;
 
 pub(super) const ROWS: &[Accepted] = &[
+    // Before the blocks that only kmortem has.
+    Accepted {
+        commands: &["bt -s -x*", "foreach*bt -s -x"],
+        explain: |hunk| hunk.take_pairs(decimal_offset),
+        documented: "`bt -s -x`: the offset behind `exception RIP` stays decimal",
+    },
     Accepted {
         commands: &["bt*", "foreach*bt*"],
         explain: registers,
@@ -33,6 +39,11 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["bt*", "foreach*bt*"],
         explain: interrupted_twice,
         documented: "a function that an NMI or exception interrupted stands twice",
+    },
+    Accepted {
+        commands: &["bt -E*"],
+        explain: machine_check_stack,
+        documented: "`bt -E`: stops at the first exception stack that a CPU lacks",
     },
     Accepted {
         commands: &["bt -n idle*"],
@@ -125,6 +136,31 @@ fn interrupted_twice(hunk: &mut Hunk) {
     {
         hunk.crash.clear();
     }
+}
+
+/// Stacks of machine checks that only kmortem looks at.
+fn machine_check_stack(hunk: &mut Hunk) {
+    let of_stack = |line: &String| {
+        line.is_empty() || line == "(none found)" || line.ends_with(" MCE EXCEPTION STACK:")
+    };
+    if hunk.crash.is_empty() && hunk.kmortem.iter().all(of_stack) {
+        hunk.kmortem.clear();
+    }
+}
+
+/// `[exception RIP: f+16]` and its registers, kmortem's with `f+0x10`.
+fn decimal_offset(crash: &str, kmortem: &str) -> bool {
+    let parts = |block: &str| -> Option<(String, String, String)> {
+        let (name, rest) = block.split_once('+')?;
+        let (offset, registers) = rest.split_once(']')?;
+        Some((name.to_owned(), offset.to_owned(), registers.to_owned()))
+    };
+    let (Some(theirs), Some(ours)) = (parts(crash), parts(kmortem)) else { return false };
+    let value = ours.1.strip_prefix("0x").and_then(hex);
+    exception(crash).is_some()
+        && (theirs.0, theirs.2) == (ours.0, ours.2)
+        && value.is_some()
+        && theirs.1.parse().ok() == value
 }
 
 /// Whole idle tasks that only crash shows.

@@ -47,7 +47,7 @@ pub(super) const ROWS: &[Accepted] = &[
 /// `ff2e... ff2e... REG  /init` below its titles, of a mount's line.
 fn is_listed_file(line: &str) -> bool {
     let first = line.split_whitespace().next().unwrap_or_default();
-    matches!(first, "" | "MOUNT" | "DENTRY" | "OPEN" | "No") || hex(first).is_some()
+    matches!(first, "" | "MOUNT" | "DENTRY" | "OPEN" | "(none)") || hex(first).is_some()
 }
 
 /// The root in place of the mount that was asked for.

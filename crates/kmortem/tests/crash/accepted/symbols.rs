@@ -7,10 +7,21 @@ pub(super) const ROWS: &[Accepted] = &[
         commands: &["sym -M"],
         explain: |hunk| {
             if hunk.before.contains(" MODULE INIT_") && hunk.crash.is_empty() {
-                hunk.kmortem.retain(|line| !line.contains(" (t) ") && !line.contains(" (d) "));
+                hunk.kmortem.retain(|line| !line.contains(" (t) ") && !line.contains(" (?) "));
             }
         },
         documented: "functions of a module that is still starting",
+    },
+    Accepted {
+        commands: &["dis entry_SYSCALL_64"],
+        explain: |hunk| {
+            if hunk.kmortem.is_empty() {
+                const LABELS: [&str; 3] =
+                    [" <entry_SYSCALL_64_", " <entry_SYSRETQ_", " <syscall_return_via_sysret"];
+                hunk.crash.retain(|line| !LABELS.iter().any(|label| line.contains(label)));
+            }
+        },
+        documented: "ends at a label that is aligned like a function",
     },
     Accepted {
         commands: &["search *"],

@@ -7,22 +7,40 @@ use crate::diff::About;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
-        commands: &["struct module {module}"],
+        commands: &["struct module *", "list *"],
         explain: |hunk| {
             hunk.take_pairs(|crash, ours| {
-                crash.contains(" <.LC") && without_mark(crash) == without_mark(ours)
+                // Its own name is the symbol's at the same address.
+                let ours = ours.split_once(" <").map(|(start, _)| start);
+                crash.strip_suffix(',').is_some_and(|crash| ours == Some(crash))
             });
         },
-        documented: "symbols of the file only",
+        documented: "an area of a module is `_MODULE_DATA_START_name`",
     },
     Accepted {
         commands: &["struct module *"],
         explain: |hunk| {
             hunk.take_pairs(|crash, ours| {
-                crash.split_once(" <_MODULE_").is_some_and(|(start, _)| ours.starts_with(start))
+                let named = ours.split_once(" <").filter(|(_, name)| name.contains('+'));
+                named.is_some_and(|(start, _)| crash.trim_end_matches(',') == start)
             });
         },
-        documented: "an area of a module is `_MODULE_DATA_START_name`",
+        documented: "behind the last symbol of a module's area: no name",
+    },
+    Accepted {
+        commands: &["struct mem_cgroup"],
+        explain: |hunk| hunk.take_pairs(|crash, ours| crash.replace("[0];", "[];") == ours),
+        documented: "`[]` at the end of a struct, `[0]` before it",
+    },
+    Accepted {
+        commands: &["whatis linux_banner"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, ours| {
+                let ours = ours.rsplit_once('[').map(|(start, _)| start);
+                crash.strip_suffix("[];").is_some_and(|crash| ours == Some(crash))
+            });
+        },
+        documented: "lengths of arrays that are declared without one",
     },
     Accepted {
         commands: &["whatis -r *", "whatis -m *"],
@@ -42,15 +60,9 @@ pub(super) const ROWS: &[Accepted] = &[
     },
 ];
 
-/// `  16  guid_t`, as the kernel's own types have it.
+/// `  16  guid_t`, a type that the kernel has.
 fn is_type(about: &About, line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [size, name] = words[..] else { return false };
-    size.parse().is_ok_and(|size| about.is_type(name, size))
-}
-
-/// `member = 0x... <name+1>,` up to the name of something that has none but in
-/// the file.
-fn without_mark(line: &str) -> &str {
-    line.split_once(" <").map_or(line, |(start, _)| start)
+    size.parse::<u64>().is_ok() && about.is_type(name)
 }

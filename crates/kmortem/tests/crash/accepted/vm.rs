@@ -2,13 +2,11 @@
 
 use super::Accepted;
 
-pub(super) const ROWS: &[Accepted] = &[
-    Accepted {
-        commands: &["vm -f *"],
-        explain: |hunk| hunk.take_pairs(renamed_bits),
-        documented: "`vm -f`: names of 2.6 kernels",
-    },
-];
+pub(super) const ROWS: &[Accepted] = &[Accepted {
+    commands: &["vm -f *"],
+    explain: |hunk| hunk.take_pairs(renamed_bits),
+    documented: "`vm -f`: names of 2.6 kernels",
+}];
 
 /// `8001875: (READ|EXEC|...)`: the same value, other names of bits that got
 /// new meanings.
