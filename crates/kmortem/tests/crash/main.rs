@@ -37,7 +37,7 @@ use names::Names;
 const DUMPS: [&str; 3] = ["k510-hung", "k61-pileup", "k612-null"];
 
 /// Of all cases, this part at least is equal as it stands.
-const LEAST_EQUAL_CASES: f64 = 0.80;
+const LEAST_EQUAL_CASES: f64 = 0.95;
 
 /// Of all lines, this part at least is equal as it stands.
 const LEAST_EQUAL_LINES: f64 = 0.95;

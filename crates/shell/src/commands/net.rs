@@ -146,7 +146,8 @@ fn address_text(word: &str, out: &mut Output<'_>) -> Result<(), CommandError> {
 fn neighbours(session: &Session, of_ipv6: bool, out: &mut Output<'_>) -> Result<(), CommandError> {
     let mut found = session.kernel().neighbours().map_err(failed(COMMAND.name))?;
     // An address that can't be read may be one of IPv4.
-    found.list.retain(|neighbour| of_ipv6 || !neighbour.ip.is_some_and(|ip| ip.is_ipv6()));
+    let all = of_ipv6 || out.is_json();
+    found.list.retain(|neighbour| all || !neighbour.ip.is_some_and(|ip| ip.is_ipv6()));
     match out.is_json() {
         true => out.rows(&found.list)?,
         false => render_neighbours(out, &found.list)?,
