@@ -159,8 +159,10 @@ pub struct ModuleTable {
 /// The symbols of one module, sorted by address.
 #[derive(Debug)]
 pub struct ModuleSymbols {
-    /// (address, kind, name)
-    sorted: Vec<(u64, u8, String)>,
+    /// (address, kind, name, bytes), by address.
+    sorted: Vec<(u64, u8, String, u64)>,
+    /// The module's memory, and whether that is code.
+    areas: Vec<(Range<u64>, bool)>,
 }
 
 impl Module {
@@ -209,14 +211,16 @@ impl ModuleSymbols {
 
     /// All symbols: (address, type letter, name), by address.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u8, &str)> {
-        self.sorted.iter().map(|(a, k, n)| (*a, *k, n.as_str()))
+        self.sorted.iter().map(|(a, k, n, _)| (*a, *k, n.as_str()))
     }
 
-    /// The symbol at or before `addr`.
+    /// The symbol that `addr` lies in. A function reaches up to the next one, as nothing else
+    /// is among them; of data, most of which has no name, an object ends where its size says.
     pub fn lookup(&self, addr: u64) -> Option<SymbolAt> {
         let after = self.sorted.partition_point(|s| s.0 <= addr);
         let last = after.checked_sub(1)?;
         let start = self.sorted[last].0;
+        let (area, text) = self.areas.iter().find(|(area, _)| area.contains(&addr))?;
         // Of several names at one address, the global one is what people know,
         // but `init_module` and `cleanup_module` are mere aliases that every
         // module has for the functions its source names.
@@ -227,6 +231,11 @@ impl ModuleSymbols {
             let mark = s.2.starts_with("__start_") || s.2.starts_with("__stop_");
             (alias || mark, !s.1.is_ascii_uppercase())
         })?;
+        let same = self.sorted[..after].iter().rev().take_while(|s| s.0 == start);
+        let size = same.map(|s| s.3).max().unwrap_or(0);
+        if !area.contains(&start) || !text && size > 0 && addr - start >= size {
+            return None;
+        }
         let next = self.sorted.get(after).map_or(start + 4096, |s| s.0);
         Some(SymbolAt {
             name: best.2.clone(),
@@ -419,8 +428,8 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Result<ModuleSymbols> {
     };
     let mut sorted = Vec::with_capacity(count as usize);
     for (i, sym) in symtab.chunks_exact(24).enumerate().skip(1) {
-        let (name_at, info, shndx, value) =
-            (word(sym, 0, 4), sym[4], word(sym, 6, 2), word(sym, 8, 8));
+        let (name_at, info, shndx, value, size) =
+            (word(sym, 0, 4), sym[4], word(sym, 6, 2), word(sym, 8, 8), word(sym, 16, 8));
         let in_module = module.memory.iter().any(|m| m.range.contains(&value));
         if shndx == 0 || !in_module {
             continue;
@@ -436,8 +445,9 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Result<ModuleSymbols> {
         if name.is_empty() || name.starts_with('$') || name.starts_with(".L") {
             continue;
         }
-        sorted.push((value, kind, name));
+        sorted.push((value, kind, name, size));
     }
     sorted.sort_by_key(|symbol| symbol.0);
-    Ok(ModuleSymbols { sorted })
+    let areas = module.memory.iter().map(|m| (m.range.clone(), m.text)).collect();
+    Ok(ModuleSymbols { sorted, areas })
 }

@@ -9,6 +9,7 @@ mod convert;
 mod crash;
 mod error;
 mod info;
+mod interrupt;
 mod open;
 mod panic;
 mod report;

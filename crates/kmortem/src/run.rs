@@ -10,7 +10,7 @@ use kmortem_shell::script::{Echo, Script};
 use kmortem_shell::{Outcome, Output, Session};
 
 use crate::error::CliError;
-use crate::{Dump, open};
+use crate::{Dump, interrupt, open, terminal};
 
 /// Runs crash(8)'s commands on a dump
 #[derive(Args)]
@@ -39,7 +39,8 @@ Examples:
   kmortem run vmcore < commands               commands from standard input, one per line
   kmortem run vmcore -c help                  the commands; -c 'help bt' explains one
 
-Exit codes: 0 all commands answered, 1 one of them could not, 2 one was not understood.";
+Exit codes: 0 all commands answered, 1 one of them could not, 2 one was not understood,
+130 Ctrl-C ended them. On a terminal a line shows what takes longer than a second.";
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     // `-` among the dump's files is standard input, too.
@@ -59,9 +60,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     }
     let kernel = open(&files)?;
     let incomplete = kernel.image().completeness().incomplete;
+    let interrupted = kernel.interrupt();
+    interrupt::catch(&interrupted, || {});
     let mut session = Session::new(kernel);
+    terminal::show_progress(session.progress());
     let mut data = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut notes = io::stderr().lock();
+    // Not locked: the progress is shown there by another thread.
+    let mut notes = io::stderr();
     if let Some(why) = incomplete {
         writeln!(notes, "kmortem: the dump is incomplete: {why}")?;
     }
@@ -81,11 +86,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
         };
         worst = worst.max(done);
     }
-    if !session.has_ended() {
+    if !session.has_ended() && !session.kernel().is_interrupted() {
         worst = worst.max(session.run_all(&args.command, &mut out)?);
     }
     out.flush()?;
-    Ok(exit_code(worst))
+    Ok(interrupt::exit_code(&interrupted, exit_code(worst)))
 }
 
 fn run_lines(
@@ -94,7 +99,7 @@ fn run_lines(
     name: &str,
     out: &mut Output<'_>,
 ) -> Result<Outcome, CliError> {
-    if session.has_ended() {
+    if session.has_ended() || session.kernel().is_interrupted() {
         return Ok(Outcome::Answered);
     }
     Ok(session.run_script(&mut Script::new(reader, name, Echo::Nothing), out)?)

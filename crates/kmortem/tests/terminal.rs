@@ -1,4 +1,4 @@
-//! `kmortem shell` on a terminal: script(1) lends one.
+//! kmortem on a terminal: script(1) lends one.
 
 // A helper of tests: its panic is the failure.
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -27,8 +27,15 @@ struct Terminal {
 
 impl Terminal {
     fn open(state: &Path, pager: &str) -> Terminal {
+        let mut terminal = Terminal::start(state, pager, &format!("shell --no-rc '{SAMPLE}'"));
+        terminal.expect(PROMPT);
+        terminal
+    }
+
+    /// kmortem with these words of a command line.
+    fn start(state: &Path, pager: &str, words: &str) -> Terminal {
         let kmortem = env!("CARGO_BIN_EXE_kmortem");
-        let line = format!("stty rows 12 cols 80; exec '{kmortem}' shell --no-rc '{SAMPLE}'");
+        let line = format!("stty rows 12 cols 80; exec '{kmortem}' {words}");
         let mut child = Command::new("script")
             .args(["-qec", &line, "/dev/null"])
             .env("XDG_STATE_HOME", state)
@@ -48,9 +55,7 @@ impl Terminal {
                 all.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
             }
         });
-        let mut terminal = Terminal { child, stdin, shown, seen: 0 };
-        terminal.expect(PROMPT);
-        terminal
+        Terminal { child, stdin, shown, seen: 0 }
     }
 
     fn keys(&mut self, keys: &str) {
@@ -93,6 +98,11 @@ impl Terminal {
     /// Leaves with Ctrl-D, and gives the exit code.
     fn leave(mut self) -> Option<i32> {
         self.keys(CTRL_D);
+        self.exit_code()
+    }
+
+    /// Waits for the end.
+    fn exit_code(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -178,4 +188,35 @@ fn long_answers_go_through_the_pager_and_its_end_is_theirs() {
     assert_eq!(terminal.run("log").matches("\r\n").count(), 2);
     assert!(terminal.run("ps -S").contains("RU: 4"));
     assert_eq!(terminal.leave(), Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_what_runs_without_a_prompt_between_two_lines() {
+    let state = tempfile::tempdir().unwrap();
+    let words = format!("run '{SAMPLE}' -c 'repeat -1 ps -S' -c 'sys -t'");
+    let mut terminal = Terminal::start(state.path(), "cat", &words);
+    terminal.expect("UN: 3");
+    terminal.keys(CTRL_C);
+    let last = terminal.expect("interrupted");
+    // The terminal shows the keys wherever the answer stands.
+    let last = last.replace("^C", "");
+    let whole = |line: &str| ["", "RU: 4", "IN: 35", "ID: 40", "UN: 3"].contains(&line.trim());
+    assert!(last.split("\r\n").all(whole), "{last}");
+    assert_eq!(terminal.exit_code(), Some(130));
+    assert!(!terminal.shown.lock().unwrap().contains("TAINTED"), "the next command ran");
+}
+
+#[test]
+fn ctrl_c_ends_a_statement_of_sql() {
+    let state = tempfile::tempdir().unwrap();
+    let forever =
+        "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n";
+    let words = format!("sql '{SAMPLE}' -c 'select 40 + 2' -c '{forever}' -c 'select 7 * 11'");
+    let mut terminal = Terminal::start(state.path(), "cat", &words);
+    std::thread::sleep(Duration::from_secs(1));
+    terminal.keys(CTRL_C);
+    terminal.expect("interrupted");
+    assert_eq!(terminal.exit_code(), Some(130));
+    let shown = terminal.shown.lock().unwrap();
+    assert!(shown.contains("42") && !shown.contains("77"), "{shown}");
 }

@@ -46,7 +46,7 @@ impl Session {
         let mut worst = Outcome::Answered;
         for line in lines {
             worst = worst.max(self.run_told(line.as_ref(), out)?);
-            if self.has_ended() {
+            if self.has_ended() || self.kernel().is_interrupted() {
                 break;
             }
         }

@@ -25,6 +25,7 @@ use kmortem_shell::Outcome;
 
 use crate::Dump;
 use crate::error::CliError;
+use crate::interrupt;
 use engine::Engine;
 use render::Format;
 use session::Session;
@@ -79,6 +80,11 @@ pub(crate) fn run(args: &SqlArgs) -> Result<ExitCode, CliError> {
     let engine = Engine::new(&kernel).map_err(|error| CliError::Sql(error.to_string()))?;
     let mut data = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut session = Session::new(&engine, format, &mut data, &mut notes);
+    let interrupted = kernel.interrupt();
+    if query != Query::Prompt {
+        let running = engine.interrupt_handle();
+        interrupt::catch(&interrupted, move || running.interrupt());
+    }
     let query = match query {
         Query::None => None,
         Query::Words(sql) => Some(sql),
@@ -89,7 +95,6 @@ pub(crate) fn run(args: &SqlArgs) -> Result<ExitCode, CliError> {
         }
         Query::Prompt => {
             catch_interrupts(&kernel, &engine)?;
-            let interrupted = kernel.interrupt();
             session
                 .prompt(&mut io::stdin().lock(), &|| interrupted.store(false, Ordering::Relaxed))?;
             None
@@ -98,13 +103,17 @@ pub(crate) fn run(args: &SqlArgs) -> Result<ExitCode, CliError> {
     let mut outcome = Outcome::Answered;
     for sql in args.command.iter().chain(&query) {
         outcome = outcome.max(session.run(sql)?);
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
     }
     data.flush()?;
-    Ok(match outcome {
+    let code = match outcome {
         Outcome::Answered => ExitCode::SUCCESS,
         Outcome::Failed => ExitCode::from(1),
         Outcome::Misused => ExitCode::from(2),
-    })
+    };
+    Ok(interrupt::exit_code(&interrupted, code))
 }
 
 /// Where statements come from, beside `-c`.

@@ -27,7 +27,11 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('d', "offsets as decimal numbers"),
         Opt::flag('l', "with source lines (needs debuginfo)"),
         Opt::flag('s', "the source itself (needs debuginfo)"),
-        Opt::optional('b', "N", "bytes skipped behind a BUG's ud2 (always 0: none are)"),
+        Opt::optional(
+            'b',
+            "N",
+            "bytes skipped behind a BUG's ud2 (always 0: since v2.6.20 none are there)",
+        ),
     ],
     details: "\
 Without COUNT the start of a function means all of it, up to the padding behind it,
@@ -71,7 +75,9 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     let words = with_expressions(&args.words);
     let (place, count) = match words.as_slice() {
         [] if args.has('b') => {
-            if !out.is_json() {
+            if args.value('b').is_some_and(|bytes| number(bytes) != Some(0)) {
+                out.note("no bytes stand behind ud2 since v2.6.20: none are skipped")?;
+            } else if !out.is_json() && args.value('b').is_none() {
                 writeln!(out, "encoded bytes being skipped after ud2a: 0")?;
             }
             return Ok(());
