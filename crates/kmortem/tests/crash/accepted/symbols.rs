@@ -24,6 +24,15 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "ends at a label that is aligned like a function",
     },
     Accepted {
+        commands: &["dis {modbase}"],
+        explain: |hunk| {
+            if hunk.kmortem.is_empty() {
+                hunk.crash.retain(|line| !line.ends_with(":\tint3") && !line.contains(":\tnop"));
+            }
+        },
+        documented: "`dis` of a module's function shows the padding behind it",
+    },
+    Accepted {
         commands: &["search *"],
         explain: |hunk| {
             // The 2 GB that the kernel's image is mapped in, which crash reads through.
