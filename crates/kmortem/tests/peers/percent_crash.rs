@@ -152,6 +152,10 @@ fn fold(command: &str, words: &mut Vec<String>) {
         {
             words.clear();
         }
+        // drgn shows no counter below zero.
+        "kmem -V" | "kmem -z" => {
+            each(words, |word| word.starts_with('-').then_some("0"));
+        }
         // drgn names areas without a file.
         "vm 1" => words.retain(|word| {
             !["heap", "stack", "vdso", "vvar", "vvar_vclock", "vsyscall"].contains(&&**word)
