@@ -1,7 +1,9 @@
 //! Formats of a dump, and how each is made from the guest or from its ELF dump.
 //!
-//! QEMU writes ELF and (in the flattened form) kdump files itself. The other
-//! formats come from makedumpfile, which does not read QEMU 7.2's ELF header
+//! QEMU writes ELF and (in the flattened form) kdump files itself, and migration
+//! streams; a guest's memory file is its memory. Compressed files are made by
+//! the programs of that name. A LiME image is put together here from the memory
+//! file, as LiME's documentation has it: no guest has LiME. The other formats come from makedumpfile, which does not read QEMU 7.2's ELF header
 //! (e_ehsize is 8, and e_phoff, which makedumpfile does not look at, is not 64):
 //! it gets a repaired copy.
 
@@ -45,6 +47,22 @@ pub enum Format {
     /// The host's own makedumpfile, LZO, with user pages dropped (bit 8): Debian 12's
     /// takes slab pages of kernels newer than itself for such.
     Overfiltered,
+    /// ELF with the kernel's virtual addresses, as QEMU writes it with paging.
+    QemuPaging,
+    /// QEMU's migration stream: what `virsh dump` writes without --memory-only.
+    Migration,
+    /// The same, through zstd.
+    MigrationZstd,
+    /// The file that QEMU kept the guest's memory in.
+    Raw,
+    /// LiME's format, made from the memory file.
+    Lime,
+    /// ELF, through gzip.
+    ElfGzip,
+    /// ELF, through xz, in blocks of 1 MiB.
+    ElfXz,
+    /// ELF, through lz4.
+    ElfLz4,
     /// KdumpZlib cut off in the middle: a disk that ran full, a copy that broke off.
     Truncated,
 }
@@ -61,6 +79,14 @@ const NAMES: &[(Format, &str)] = &[
     (Format::Split, "split"),
     (Format::FilteredElf, "filtered-elf"),
     (Format::Overfiltered, "overfiltered"),
+    (Format::QemuPaging, "qemu-paging"),
+    (Format::Migration, "migration"),
+    (Format::MigrationZstd, "migration-zstd"),
+    (Format::Raw, "raw"),
+    (Format::Lime, "lime"),
+    (Format::ElfGzip, "elf-gzip"),
+    (Format::ElfXz, "elf-xz"),
+    (Format::ElfLz4, "elf-lz4"),
     (Format::Truncated, "truncated"),
 ];
 
@@ -82,14 +108,28 @@ impl Format {
 
     /// Whether only the running guest's QEMU can write it.
     pub(crate) fn needs_boot(self) -> bool {
-        self.monitor_format().is_some() && self != Format::Elf
+        self.source().is_some() && self != Format::Elf
     }
 
-    /// QEMU's name of the format, for dump-guest-memory.
-    pub(crate) fn monitor_format(self) -> Option<&'static str> {
+    /// How QEMU makes it.
+    pub(crate) fn source(self) -> Option<FromQemu> {
         match self {
-            Format::Elf => Some("elf"),
-            Format::QemuZlib => Some("kdump-zlib"),
+            Format::Elf => Some(FromQemu::Dump { format: "elf", paging: false }),
+            Format::QemuPaging => Some(FromQemu::Dump { format: "elf", paging: true }),
+            Format::QemuZlib => Some(FromQemu::Dump { format: "kdump-zlib", paging: false }),
+            Format::Migration => Some(FromQemu::Migrate { filter: "cat" }),
+            Format::MigrationZstd => Some(FromQemu::Migrate { filter: "zstd -q -c" }),
+            Format::Raw => Some(FromQemu::MemoryFile),
+            _ => None,
+        }
+    }
+
+    /// The program that makes it from the ELF dump.
+    fn compressor(self) -> Option<&'static [&'static str]> {
+        match self {
+            Format::ElfGzip => Some(&["gzip", "-1", "-c"]),
+            Format::ElfXz => Some(&["xz", "-0", "--block-size=1MiB", "-c"]),
+            Format::ElfLz4 => Some(&["lz4", "-q", "-c"]),
             _ => None,
         }
     }
@@ -117,10 +157,29 @@ impl Format {
             Format::Split => &["--split", "-z", "-d", &level],
             Format::FilteredElf => &["-E", "-d", &level],
             Format::Overfiltered => &["-l", "-d", "31"],
-            Format::Elf | Format::QemuZlib | Format::Truncated => &[],
+            _ => &[],
         };
         arguments.iter().map(|&argument| argument.to_owned()).collect()
     }
+}
+
+/// What QEMU does to make a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FromQemu {
+    /// dump-guest-memory.
+    Dump {
+        /// QEMU's name of the format.
+        format: &'static str,
+        /// Whether segments carry virtual addresses.
+        paging: bool,
+    },
+    /// migrate, through a command.
+    Migrate {
+        /// The command.
+        filter: &'static str,
+    },
+    /// Keeps the guest's memory in a file.
+    MemoryFile,
 }
 
 /// Makes formats of one boot's ELF dump.
@@ -140,6 +199,8 @@ impl Converter<'_> {
     pub(crate) fn make(&self, format: Format) -> Result<()> {
         let made = match format {
             Format::Truncated => vec![self.truncate()?],
+            Format::Lime => vec![self.lime()?],
+            other if other.compressor().is_some() => vec![self.compress(other)?],
             other => self.filter(other)?,
         };
         for (from, to) in made.iter().zip(format.files(self.folder)) {
@@ -169,6 +230,37 @@ impl Converter<'_> {
             _ => host::run(command.args(&made))?,
         }
         fs::remove_file(&source).map_err(LabError::io("remove", &source))?;
+        Ok(made)
+    }
+
+    fn compress(&self, format: Format) -> Result<PathBuf> {
+        let made = self.scratch.join("compressed");
+        let (program, arguments) =
+            format.compressor().and_then(<[_]>::split_first).unwrap_or((&"cat", &[]));
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.folder.join("vmcore"));
+        host::run_to_file(&mut command, &made)?;
+        Ok(made)
+    }
+
+    /// The first 640 KiB and what lies above 1 MiB: a PC's RAM as /proc/iomem has it, for
+    /// guests of less than 3 GiB.
+    fn lime(&self) -> Result<PathBuf> {
+        let raw = Format::Raw.files(self.folder).remove(0);
+        let made = self.scratch.join("lime");
+        let io = |error| LabError::io("make a LiME image of", &raw)(error);
+        let mut memory = fs::File::open(&raw).map_err(io)?;
+        let end = memory.metadata().map_err(io)?.len();
+        let mut image = fs::File::create(&made).map_err(io)?;
+        for (first, end) in [(0x1000, 0xa_0000), (0x10_0000, end)] {
+            let mut header = b"EMiL\x01\0\0\0".to_vec();
+            for word in [first, end - 1, 0] {
+                header.extend(u64::to_le_bytes(word));
+            }
+            image.write_all(&header).map_err(io)?;
+            memory.seek(SeekFrom::Start(first)).map_err(io)?;
+            std::io::copy(&mut (&memory).take(end - first), &mut image).map_err(io)?;
+        }
         Ok(made)
     }
 

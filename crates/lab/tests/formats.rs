@@ -17,6 +17,8 @@ fn signature(format: Format) -> &'static [u8] {
     match format {
         Format::Elf | Format::FilteredElf => b"\x7fELF",
         Format::QemuZlib | Format::Flattened => b"makedumpfile\0",
+        Format::Migration => b"QEVM\0\0\0\x03",
+        Format::MigrationZstd => b"\x28\xb5\x2f\xfd",
         _ => b"KDUMP   ",
     }
 }

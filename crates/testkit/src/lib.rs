@@ -7,6 +7,7 @@
 //! - [`Kdump`]: kdump-compressed dumps of every version, whole or split.
 //! - [`Elf`]: ELF cores, with all that QEMU and makedumpfile do to them.
 //! - [`flatten`]: a dump as a stream of records.
+//! - [`lime`], [`avml`]: ranges of RAM.
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
@@ -20,6 +21,7 @@ mod bytes;
 mod elf;
 mod flat;
 mod kdump;
+mod lime;
 mod lzop;
 mod memory;
 mod migration;
@@ -30,6 +32,7 @@ pub mod notes;
 pub use elf::{Elf, Load};
 pub use flat::{FlatRecord, flatten, flatten_records};
 pub use kdump::{Compression, Entry, Kdump};
+pub use lime::{avml, lime};
 pub use lzop::lzop;
 pub use memory::{PAGE, page};
 pub use migration::{Migration, Record, libvirt_save};

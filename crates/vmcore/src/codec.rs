@@ -66,6 +66,11 @@ pub(crate) fn decompress(codec: Codec, data: &[u8], page: &mut [u8]) -> Result<(
     if got == page.len() { Ok(()) } else { Err(wrong_size(codec, got, page.len())) }
 }
 
+/// What a snappy stream that starts like this holds.
+pub(crate) fn snappy_len(data: &[u8]) -> Option<u64> {
+    snap::raw::decompress_len(data).ok().map(|len| len as u64)
+}
+
 fn zlib(data: &[u8], page: &mut [u8]) -> Result<usize, String> {
     ZLIB.with_borrow_mut(|context| {
         context.reset(true);

@@ -12,6 +12,8 @@ use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, OpenError, ReadError};
 use crate::info::{Completeness, ContainerInfo};
+#[cfg(unix)]
+use crate::live;
 use crate::mmap::MappedFile;
 use crate::origin::Origin;
 use crate::page_cache::{self, PageCache};
@@ -65,15 +67,16 @@ impl Image {
         paths: &[P],
         options: &OpenOptions<'_>,
     ) -> Result<Image, OpenError> {
-        let mut sources: Vec<(String, Arc<dyn Source>)> = Vec::with_capacity(paths.len());
+        let mut inputs = Vec::with_capacity(paths.len());
         for path in paths {
-            let name = path.as_ref().display().to_string();
-            match MappedFile::open(path.as_ref()) {
-                Ok(file) => sources.push((name, Arc::new(file))),
+            let (path, base) = with_address(path.as_ref());
+            let name = path.display().to_string();
+            match open_file(&path) {
+                Ok(source) => inputs.push(Input { name, source, base }),
                 Err(source) => return Err(OpenError::Io { name, source }),
             }
         }
-        Image::from_sources_with(sources, options)
+        Image::from_inputs(inputs, options)
     }
 
     /// Opens a dump from sources, each with the name that errors give it.
@@ -86,7 +89,11 @@ impl Image {
         sources: Vec<(String, Arc<dyn Source>)>,
         options: &OpenOptions<'_>,
     ) -> Result<Image, OpenError> {
-        let inputs = sources.into_iter().map(|(name, source)| Input { name, source }).collect();
+        let input = |(name, source)| Input { name, source, base: None };
+        Image::from_inputs(sources.into_iter().map(input).collect(), options)
+    }
+
+    fn from_inputs(inputs: Vec<Input>, options: &OpenOptions<'_>) -> Result<Image, OpenError> {
         let opened = container::open(inputs, options)?;
         let vmcoreinfo = match opened.vmcoreinfo {
             Some(text) => Some(VmcoreInfo::parse(&text)),
@@ -326,6 +333,30 @@ impl Image {
         }
         completeness
     }
+}
+
+/// A path, and the address behind it: `FILE@0x100000000`, unless there is a file of that name.
+fn with_address(path: &Path) -> (Cow<'_, Path>, Option<u64>) {
+    let whole = (Cow::Borrowed(path), None);
+    let Some((file, addr)) = path.to_str().and_then(|text| text.rsplit_once('@')) else {
+        return whole;
+    };
+    let number = match addr.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => addr.parse(),
+    };
+    match number {
+        Ok(addr) if !path.exists() => (Cow::Owned(file.into()), Some(addr)),
+        _ => whole,
+    }
+}
+
+fn open_file(path: &Path) -> std::io::Result<Arc<dyn Source>> {
+    #[cfg(unix)]
+    if live::is_live(path) {
+        return Ok(Arc::new(live::LiveCore::open(path)?));
+    }
+    Ok(Arc::new(MappedFile::open(path)?))
 }
 
 impl std::fmt::Debug for Image {

@@ -24,6 +24,8 @@ mod dump_header;
 mod error;
 mod image;
 mod info;
+#[cfg(unix)]
+mod live;
 mod mmap;
 mod origin;
 mod page_cache;

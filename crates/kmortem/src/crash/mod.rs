@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use clap::Args;
 use kmortem_shell::script::{Echo, Script};
 use kmortem_shell::{Outcome, Output, Session, date};
-use kmortem_vmcore::Image;
 
 use crate::error::CliError;
 use crate::run::exit_code;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::error::LabError;
-use crate::format::Format;
+use crate::format::{Format, FromQemu};
 use crate::guest::console::{self, PANIC, PANIC_END, READY};
 use crate::guest::monitor::Monitor;
 use crate::host;
@@ -56,7 +56,7 @@ impl Machine<'_> {
         let console = self.folder.join("console.txt");
         let disk = self.make_disk()?;
         let started = Instant::now();
-        let mut qemu = self.start(&console, &disk)?;
+        let mut qemu = self.start(&console, &disk, formats)?;
         let mut monitor = qemu.monitor().map_err(|reason| self.failure(&console, &reason))?;
         self.wait(&mut qemu, &mut monitor, &console)
             .map_err(|reason| self.failure(&console, &reason))?;
@@ -71,7 +71,7 @@ impl Machine<'_> {
         Ok(Remains { console, boot_time })
     }
 
-    fn start(&self, console: &Path, disk: &Path) -> Result<Qemu, LabError> {
+    fn start(&self, console: &Path, disk: &Path, formats: &[Format]) -> Result<Qemu, LabError> {
         let boot = self.boot;
         let errors = self.folder.join("qemu.log");
         let errors = File::create(&errors).map_err(LabError::io("create", &errors))?;
@@ -93,6 +93,14 @@ impl Machine<'_> {
             .arg(self.initramfs)
             .arg("-append")
             .arg(format!("console=ttyS0 panic=0 {}", boot.append).trim_end());
+        let in_file = |format: &&Format| format.source() == Some(FromQemu::MemoryFile);
+        if let Some(file) = formats.iter().find(in_file).and_then(|f| f.files(self.folder).pop()) {
+            command.args(["-machine", "memory-backend=ram0", "-object"]).arg(format!(
+                "memory-backend-file,id=ram0,size={}M,share=on,mem-path={}",
+                boot.memory_mb,
+                escaped(&file)
+            ));
+        }
         if boot.vmcoreinfo {
             command.args(["-device", "vmcoreinfo"]);
         }
@@ -159,17 +167,23 @@ impl Machine<'_> {
     fn dump(&self, monitor: &mut Monitor, formats: &[Format]) -> Result<(), String> {
         monitor.execute("stop", json!({}), MONITOR_LIMIT)?;
         for format in formats {
-            let (Some(name), Some(path)) =
-                (format.monitor_format(), format.files(self.folder).into_iter().next())
-            else {
-                continue;
-            };
-            let arguments = json!({
-                "paging": false,
-                "protocol": format!("file:{}", path.display()),
-                "format": name,
-            });
-            monitor.execute("dump-guest-memory", arguments, MONITOR_LIMIT)?;
+            let Some(path) = format.files(self.folder).into_iter().next() else { continue };
+            match format.source() {
+                Some(FromQemu::Dump { format, paging }) => {
+                    let mut arguments = json!({
+                        "paging": paging,
+                        "protocol": format!("file:{}", path.display()),
+                    });
+                    // QEMU does not take a format together with paging, not even its default.
+                    if !paging {
+                        arguments["format"] = json!(format);
+                    }
+                    monitor.execute("dump-guest-memory", arguments, MONITOR_LIMIT)?;
+                }
+                Some(FromQemu::Migrate { filter }) => migrate(monitor, filter, &path)?,
+                // It is there already.
+                Some(FromQemu::MemoryFile) | None => {}
+            }
         }
         // A QEMU that is told to quit may be gone before its answer is.
         let _ = monitor.execute("quit", json!({}), Duration::from_secs(5));
@@ -183,6 +197,27 @@ impl Machine<'_> {
             console_tail: host::tail(&read_console(console), 25),
         }
     }
+}
+
+/// Has the stopped guest's state written to a file.
+fn migrate(monitor: &mut Monitor, filter: &str, path: &Path) -> Result<(), String> {
+    // QEMU gives the command to a shell; paths of the cache have no quotes.
+    let uri = format!("exec:{filter} > '{}'", path.display());
+    monitor.execute("migrate", json!({ "uri": uri }), MONITOR_LIMIT)?;
+    let started = Instant::now();
+    while started.elapsed() < MONITOR_LIMIT {
+        let state = monitor.execute("query-migrate", json!({}), MONITOR_LIMIT)?;
+        match state.get("status").and_then(|status| status.as_str()) {
+            Some("completed") => {
+                // The command may still be writing what it was given last.
+                std::thread::sleep(Duration::from_secs(2));
+                return Ok(());
+            }
+            Some("failed" | "cancelled") => return Err(format!("QEMU did not migrate: {state}")),
+            _ => std::thread::sleep(POLL),
+        }
+    }
+    Err("QEMU does not end its migration".to_owned())
 }
 
 /// From now on the disk does `iops` requests a second; the others wait in QEMU.

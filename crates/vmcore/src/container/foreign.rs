@@ -14,7 +14,6 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"PAGEDU64", "it is a Windows crash dump"),
     (b"PAGEDUMP", "it is a Windows crash dump"),
     (b"MDMP", "it is a Windows minidump"),
-    (b"EMiL", "it is a LiME memory image"),
     (b"\xd2\xbe\xd2\xbe", "it is a VMware snapshot state"),
     (b"\xd1\xbe\xd2\xbe", "it is a VMware snapshot state"),
     (b"\xd0\xbe\xd2\xbe", "it is a VMware snapshot state"),
@@ -26,6 +25,13 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"\x89PNG", "it is a picture"),
     (b"MZ", "it is a PE executable or a bootable kernel image (vmlinuz)"),
 ];
+
+/// Whether a file that starts like this may be memory as it is: nothing else is known to.
+pub(super) fn may_be_raw(head: &[u8]) -> bool {
+    let is_known = MAGICS.iter().any(|(magic, _)| head.starts_with(magic));
+    let is_text = std::str::from_utf8(head).is_ok() && !head.contains(&0);
+    !is_known && !is_text && head.get(257..262) != Some(b"ustar")
+}
 
 /// What the input looks like.
 pub(super) fn describe(head: &[u8], len: u64) -> String {

@@ -5,13 +5,16 @@
 //! [`FORMATS`]. What no format knows, [`foreign`] describes for the error message.
 
 mod archive;
+mod chain;
 mod compressed;
 mod elf;
 mod flattened;
 mod foreign;
 mod kdump;
 mod libvirt_save;
+mod lime;
 mod migration;
+mod raw;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -100,6 +103,8 @@ pub(crate) enum Stored<'a> {
 pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) source: Arc<dyn Source>,
+    /// Physical address of its first byte: whoever named it says that it is raw memory.
+    pub(crate) base: Option<u64>,
 }
 
 /// What a container gives when it is opened.
@@ -123,7 +128,7 @@ pub(crate) struct Format {
     splits: bool,
 }
 
-const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT, migration::FORMAT];
+const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.
@@ -141,8 +146,7 @@ pub(crate) fn open(inputs: Vec<Input>, options: &OpenOptions<'_>) -> Result<Open
         files.push(FileInfo { name: input.name.clone(), size: input.source.len() });
         unwrapped.push(layers.take_off(input, options)?);
     }
-    let format = choose(&unwrapped)?;
-    let mut opened = (format.open)(unwrapped)?;
+    let mut opened = open_unwrapped(unwrapped)?;
     if opened.info.files.is_empty() {
         opened.info.files = files;
     } else {
@@ -228,13 +232,32 @@ impl Layers {
                 let what = format!("more than {MAX_LAYERS} layers are around it");
                 return Err(OpenError::Corrupt { name: input.name, what });
             }
-            input = Input { name: input.name, source };
+            input = Input { source, ..input };
         }
         // The parts of a split dump have the same ones.
         if self.names.is_empty() {
             self.names = names;
         }
         Ok(input)
+    }
+}
+
+fn open_unwrapped(inputs: Vec<Input>) -> Result<Opened, OpenError> {
+    if inputs.iter().any(|input| input.base.is_some()) {
+        return raw::open_at(inputs);
+    }
+    match choose(&inputs) {
+        Ok(format) => (format.open)(inputs),
+        // What no format knows may be memory without any.
+        Err(error) => match inputs.as_slice() {
+            [input]
+                if matches!(error, OpenError::Foreign { .. })
+                    && foreign::may_be_raw(&head_of(input)) =>
+            {
+                raw::open_found(input).ok_or(error)
+            }
+            _ => Err(error),
+        },
     }
 }
 

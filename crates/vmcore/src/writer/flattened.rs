@@ -84,7 +84,7 @@ pub fn copy(
     progress: &Progress,
     out: &mut dyn Output,
 ) -> Result<(u64, Option<String>), CopyError> {
-    let input = Input { name: name.to_owned(), source: Arc::clone(source) };
+    let input = Input { name: name.to_owned(), source: Arc::clone(source), base: None };
     let (source, cut_off) = container::rearranged(input)?;
     let len = source.len();
     let mut buf = vec![0; COPY as usize];

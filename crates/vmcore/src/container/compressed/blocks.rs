@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Kind, decoder, lzop, xz};
 use crate::source::{Source, SourceError, in_range};
 
 /// Blocks beyond this cost more to unpack than to unpack the whole file once.
@@ -17,15 +16,15 @@ const CACHE_BYTES: u64 = 32 << 20;
 
 /// A block, and where its bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Block {
+pub(in crate::container) struct Block {
     /// Offset of its first byte in the unpacked file.
-    pub(super) at: u64,
-    pub(super) len: u64,
+    pub(in crate::container) at: u64,
+    pub(in crate::container) len: u64,
     /// Where its compressed form lies, with all its headers.
-    pub(super) stored_at: u64,
-    pub(super) stored_len: u64,
+    pub(in crate::container) stored_at: u64,
+    pub(in crate::container) stored_len: u64,
     /// Flags of the stream that it is part of, where it takes them to read it.
-    pub(super) flags: u32,
+    pub(in crate::container) flags: u32,
 }
 
 impl Block {
@@ -35,7 +34,7 @@ impl Block {
 }
 
 /// Whether the blocks follow one another without a gap, lie in the file, and are small and many.
-pub(super) fn are_usable(blocks: &[Block], file_len: u64) -> bool {
+pub(in crate::container) fn are_usable(blocks: &[Block], file_len: u64) -> bool {
     let mut end = 0;
     for block in blocks {
         let stored_end = block.stored_at.checked_add(block.stored_len);
@@ -49,10 +48,15 @@ pub(super) fn are_usable(blocks: &[Block], file_len: u64) -> bool {
     !blocks.is_empty()
 }
 
+/// Unpacks a block: its stored bytes, its flags, and how many bytes it holds.
+pub(in crate::container) type Unpack = fn(&[u8], u32, usize) -> Result<Vec<u8>, String>;
+
 /// The unpacked file.
-pub(super) struct Blocks {
+pub(in crate::container) struct Blocks {
     source: Arc<dyn Source>,
-    kind: Kind,
+    /// The method, for errors.
+    method: &'static str,
+    unpack: Unpack,
     blocks: Vec<Block>,
     len: u64,
     /// Index of the block and its bytes, the last used at the end.
@@ -60,9 +64,14 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(source: Arc<dyn Source>, kind: Kind, blocks: Vec<Block>) -> Blocks {
+    pub(in crate::container) fn new(
+        source: Arc<dyn Source>,
+        method: &'static str,
+        unpack: Unpack,
+        blocks: Vec<Block>,
+    ) -> Blocks {
         let len = blocks.last().map_or(0, Block::end);
-        Blocks { source, kind, blocks, len, cache: Mutex::default() }
+        Blocks { source, method, unpack, blocks, len, cache: Mutex::default() }
     }
 
     fn block(&self, index: usize) -> Result<Arc<[u8]>, SourceError> {
@@ -79,18 +88,10 @@ impl Blocks {
         let damaged = |what: String| SourceError::Damaged { what };
         let block = self.blocks.get(index).ok_or_else(|| damaged("no such block".to_owned()))?;
         let stored = self.source.bytes(block.stored_at, block.stored_len as usize)?;
-        let unpacked = match self.kind {
-            Kind::Lzop => lzop::unpack_block(&stored, block.flags, block.len as usize),
-            Kind::Xz => xz::unpack_block(&stored, block.flags, block.len as usize),
-            kind => decoder::unpack_member(kind, &stored, block.len as usize),
-        };
+        let unpacked = (self.unpack)(&stored, block.flags, block.len as usize);
         let bytes: Arc<[u8]> = unpacked
             .map_err(|why| {
-                damaged(format!(
-                    "{} block at offset {:#x}: {why}",
-                    self.kind.name(),
-                    block.stored_at
-                ))
+                damaged(format!("{} block at offset {:#x}: {why}", self.method, block.stored_at))
             })?
             .into();
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

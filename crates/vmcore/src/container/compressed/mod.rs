@@ -11,7 +11,7 @@
 //! No more than a few blocks are ever in memory. A stream that ends early or is damaged gives what
 //! came before that: the dump in it is then incomplete, for that reason.
 
-mod blocks;
+pub(super) mod blocks;
 mod decoder;
 mod lzop;
 mod spill;
@@ -22,7 +22,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::blocks::{Block, Blocks};
+use self::blocks::{Block, Blocks, Unpack};
 use super::Input;
 use crate::error::OpenError;
 use crate::source::Source;
@@ -121,7 +121,13 @@ pub(super) fn open(
 ) -> Result<Unpacked, OpenError> {
     if let Some(blocks) = index(input, kind) {
         let layer = format!("{} (read in place, {} blocks)", kind.name(), blocks.len());
-        let source = Arc::new(Blocks::new(Arc::clone(&input.source), kind, blocks));
+        let unpack: Unpack = match kind {
+            Kind::Lzop => lzop::unpack_block,
+            Kind::Xz => xz::unpack_block,
+            _ => |stored, _, len| decoder::unpack_member(Kind::Zstd, stored, len),
+        };
+        let input = Arc::clone(&input.source);
+        let source = Arc::new(Blocks::new(input, kind.name(), unpack, blocks));
         return Ok(Unpacked { source, layer, cut_off: None, oddities: Vec::new() });
     }
     spill::unpack(input, kind, options)

@@ -60,13 +60,16 @@ fn probe(head: &[u8]) -> bool {
 
 fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     let Some(input) = inputs.into_iter().next() else { return Err(OpenError::NoInput) };
-    let Input { name, source } = input;
+    let Input { name, source, .. } = input;
     let header = header::read(&name, source.as_ref())?;
     let mut oddities = header.oddities.clone();
     let segments = header::read_segments(&name, source.as_ref(), &header, &mut oddities)?;
 
     let notes = read_notes(source.as_ref(), &segments.notes, &mut oddities);
-    if notes.iter().any(|note| note.name == "CORE" && header::is_of_a_process(note.kind)) {
+    // kcore has notes of a process too (fs/proc/kcore.c), and VMCOREINFO.
+    let is_kernel = notes.iter().any(|note| note.name == "VMCOREINFO");
+    let of_process = |note: &Note| note.name == "CORE" && header::is_of_a_process(note.kind);
+    if !is_kernel && notes.iter().any(of_process) {
         let looks_like = "it is the core dump of a process, not of a kernel".to_owned();
         return Err(OpenError::Foreign { name, looks_like });
     }
@@ -108,6 +111,28 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         origin,
     });
     Ok(Opened { container, info, notes, cpus: Vec::new(), vmcoreinfo: None })
+}
+
+/// Part of a container that is no ELF, but as simple: memory of an address, at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) addr: u64,
+    pub(super) len: u64,
+    pub(super) offset: u64,
+}
+
+/// Memory that lies in pieces in a source.
+pub(super) fn of_pieces(source: Arc<dyn Source>, pieces: &[Piece]) -> Box<dyn Container> {
+    let segment = |piece: &Piece| Segment {
+        offset: piece.offset,
+        vaddr: 0,
+        paddr: piece.addr,
+        file_len: piece.len,
+        mem_len: piece.len,
+    };
+    let segments: Vec<Segment> = pieces.iter().map(segment).collect();
+    let extents = Extents::new(&segments);
+    Box::new(ElfDump { source, extents, page_size: PAGE, mapped: Vec::new(), origin: None })
 }
 
 /// What a core made from another dump says of that one.

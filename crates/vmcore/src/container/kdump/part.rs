@@ -51,7 +51,7 @@ impl Descriptor {
 
 impl Part {
     pub(super) fn new(input: &Input, header: &Header) -> Result<Part, OpenError> {
-        let Input { name, source } = input;
+        let Input { name, source, .. } = input;
         let corrupt = |what: String| OpenError::Corrupt { name: name.clone(), what };
         let bytes = header.bitmap_blocks * header.block_size;
         let needed = header.max_mapnr.div_ceil(8);

@@ -150,6 +150,8 @@ fn lay_out(main: &[&QemuRamBlock], pieces: &[Range<u64>], page_size: u64) -> Vec
 }
 
 #[cfg(test)]
+// Lists of ranges, some with one only.
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

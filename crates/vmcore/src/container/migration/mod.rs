@@ -50,7 +50,7 @@ fn probe(head: &[u8]) -> bool {
 }
 
 fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
-    let Some(Input { name, source }) = inputs.into_iter().next() else {
+    let Some(Input { name, source, .. }) = inputs.into_iter().next() else {
         return Err(OpenError::NoInput);
     };
     let found = stream::read(&name, source.as_ref())?;
