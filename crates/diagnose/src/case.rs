@@ -160,7 +160,9 @@ impl<'k> Case<'k> {
 
     /// The panic's own words, or "".
     pub fn panic_text(&self) -> &str {
-        self.panic.as_ref().map_or("", |(_, text)| text)
+        let text = self.panic.as_ref().map_or("", |(_, text)| text.as_str());
+        // arm64 puts the name of the oops before it.
+        text.find(": Fatal exception").map_or(text, |at| &text[at + 2..])
     }
 
     /// Whether the machine was stopped by its own kernel (as opposed to a dump

@@ -96,6 +96,15 @@ const DISPATCHERS: &[(&str, ContextKind)] = &[
     ("do_syscall_x64", ContextKind::Process),
     ("entry_SYSCALL_64_after_hwframe", ContextKind::Process),
     ("asm_exc_page_fault", ContextKind::Process),
+    // arm64
+    ("handle_percpu_devid_irq", ContextKind::Hardirq),
+    ("gic_handle_irq", ContextKind::Hardirq),
+    ("el1h_64_irq", ContextKind::Hardirq),
+    ("el1_irq", ContextKind::Hardirq),
+    ("__sdei_asm_handler", ContextKind::Nmi),
+    ("invoke_syscall", ContextKind::Process),
+    ("el0_svc_common", ContextKind::Process),
+    ("el0_da", ContextKind::Process),
 ];
 
 /// The context of frame `at`: the nearest dispatcher among its callers.
@@ -109,7 +118,9 @@ pub(crate) fn context_of(stack: &Stack, at: usize) -> Context {
         let function = callee.map(|f| f.function()).filter(|f| !f.is_empty());
         let function = match kind {
             ContextKind::Process => function
-                .filter(|_| name.contains("syscall") || name.contains("SYSCALL"))
+                .filter(|_| {
+                    name.contains("syscall") || name.contains("SYSCALL") || name.contains("svc")
+                })
                 .map(syscall_name),
             _ => function.filter(|f| !noise::is_noise(f)).map(str::to_owned),
         };

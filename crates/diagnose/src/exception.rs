@@ -52,6 +52,26 @@ const HANDLERS: &[(&str, Trap)] = &[
     ("nmi", Trap::Nmi),
     ("end_repeat_nmi", Trap::Nmi),
     ("common_interrupt", Trap::Interrupt),
+    // arm64: el1_sync and el1_irq have one handler for all until v5.10.
+    ("el1_abort", Trap::PageFault),
+    ("el1_da", Trap::PageFault),
+    ("do_mem_abort", Trap::PageFault),
+    ("el1_pc", Trap::Other),
+    ("el1_undef", Trap::InvalidOpcode),
+    ("el1_dbg", Trap::InvalidOpcode),
+    ("el1_brk64", Trap::InvalidOpcode),
+    ("do_debug_exception", Trap::InvalidOpcode),
+    ("el1_bti", Trap::ControlProtection),
+    ("el1_fpac", Trap::ControlProtection),
+    ("el1_gcs", Trap::ControlProtection),
+    ("__bad_stack", Trap::DoubleFault),
+    ("handle_bad_stack", Trap::DoubleFault),
+    ("el1_irq", Trap::Interrupt),
+    ("el1h_64_irq", Trap::Interrupt),
+    ("el1h_64_fiq", Trap::Interrupt),
+    ("el1h_64_error", Trap::MachineCheck),
+    ("el1_error", Trap::MachineCheck),
+    ("__sdei_asm_handler", Trap::Nmi),
 ];
 
 /// Functions that only run when an exception is fatal.
@@ -69,6 +89,13 @@ const FATAL: &[&str] = &[
     "do_exit",
     "rewind_stack_and_make_dead",
     "rewind_stack_do_exit",
+    // arm64
+    "die_kernel_fault",
+    "bug_handler",
+    "arm64_notify_die",
+    "panic_bad_stack",
+    "handle_bad_stack",
+    "arm64_serror_panic",
 ];
 
 fn trap_of(function: &str) -> Option<Trap> {

@@ -243,7 +243,7 @@ fn touched(
         .into_iter()
         .flatten()
         .filter_map(|name| Some((name.clone(), exception.register(name)?)))
-        .filter(|(name, _)| name != "rsp" && name != "rip")
+        .filter(|(name, _)| !exception.registers.set().places.contains(&name.as_str()))
         .min_by_key(|(_, value)| value.abs_diff(address));
     let origin = match (kernel, &pointer) {
         (Some(kernel), Some((name, value))) => {
@@ -295,7 +295,14 @@ fn regions(kernel: &Kernel, crashed: &Crashed) -> Vec<(Range<u64>, String)> {
 
 /// The address that an oops reports.
 pub(crate) fn logged_address(incident: &Incident) -> Option<u64> {
-    let markers = ["address: ", "address 0x", "dereference at ", "paging request at ", "hit at "];
+    let markers = [
+        "virtual address ",
+        "address: ",
+        "address 0x",
+        "dereference at ",
+        "paging request at ",
+        "hit at ",
+    ];
     markers.iter().find_map(|marker| {
         let rest = incident.after(marker)?;
         let digits = rest.trim_start_matches("0x");
@@ -311,7 +318,7 @@ fn compare(fault: &Fault, oops: &Incident) -> Vec<String> {
         let logged = base_name(&rip.function);
         if !fault.function.is_empty() && logged != fault.function {
             found.push(format!(
-                "the log's RIP is {rip}, the exception frame says {}",
+                "the log has the fault at {rip}, the exception frame says {}",
                 fault.location
             ));
         }

@@ -98,6 +98,10 @@ impl Stuck {
                         | "crash_nmi_callback"
                         | "asm_sysvec_apic_timer_interrupt"
                         | "asm_common_interrupt"
+                        | "local_cpu_stop"
+                        | "ipi_cpu_stop"
+                        | "el1_irq"
+                        | "el1h_64_irq"
                 )
             })
             .map_or(0, |at| at + 1);
@@ -167,6 +171,7 @@ fn locks_taken(kernel: &Kernel, frame: &Frame) -> Vec<String> {
     let start = frame.pc.wrapping_sub(symbol.offset);
     let Ok(Some(code)) = kernel.instructions(start, frame.pc) else { return Vec::new() };
     let mut first_argument = None;
+    let argument = kernel.arch().register_set().arguments.first();
     let mut taken = Vec::new();
     for instruction in &code {
         if instruction.flow == Flow::Call {
@@ -180,7 +185,7 @@ fn locks_taken(kernel: &Kernel, frame: &Frame) -> Vec<String> {
                 taken.retain(|l| *l != lock);
             }
             first_argument = None;
-        } else if instruction.writes.iter().any(|w| w == "rdi") {
+        } else if instruction.writes.iter().any(|w| Some(&w.as_str()) == argument) {
             first_argument = instruction.constant;
         }
     }

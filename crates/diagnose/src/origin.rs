@@ -7,15 +7,12 @@
 //! checked against the dead kernel's memory is, and says whether it was.
 
 use kmortem_kernel::Kernel;
+use kmortem_kernel::arch::RegisterSet;
 use kmortem_kernel::instruction::{Access, Flow, Instruction};
 use kmortem_kernel::stack::{Frame, base_name};
 use kmortem_kernel::symbol::SymbolAt;
 use serde::Serialize;
 
-/// Integer arguments of the System V AMD64 calling convention, in order.
-const ARGUMENTS: [&str; 6] = ["rdi", "rsi", "rdx", "rcx", "r8", "r9"];
-/// Registers that a called function may change.
-const CALLER_SAVED: [&str; 9] = ["rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11"];
 /// How many callers and members are followed.
 const DEEPEST: usize = 4;
 
@@ -167,13 +164,13 @@ fn follow(
     if !frame.is_interrupted() {
         code.pop();
     }
-    match walk_back(&code, register) {
+    match walk_back(kernel.arch().register_set(), &code, register) {
         Step::Load(instruction) => load(kernel, frames, at, &instruction, value, depth),
         Step::Returned(target) => match kernel.symbol_at(target) {
             Some(s) => Origin::Returned { by: base_name(&s.name).to_owned() },
             None => Origin::Unknown,
         },
-        Step::Constant => Origin::Constant,
+        Step::Constant(_) => Origin::Constant,
         Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, value, depth),
         Step::Lost => Origin::Unknown,
     }
@@ -186,8 +183,8 @@ enum Step {
     Load(Box<Loaded>),
     /// It is what the function at this address returned.
     Returned(u64),
-    /// A constant (`xor %eax,%eax`, `mov $0`).
-    Constant,
+    /// A constant (`xor %eax,%eax`, `mov $0`, `adrp`), where the code names it.
+    Constant(Option<u64>),
     /// This register, as it was when the function began.
     FromStart(String),
     /// Computed, or lost in a call.
@@ -202,14 +199,14 @@ struct Loaded {
     position: usize,
 }
 
-fn walk_back(code: &[Instruction], register: &str) -> Step {
+fn walk_back(set: &RegisterSet, code: &[Instruction], register: &str) -> Step {
     let mut wanted = register.to_owned();
     for (position, instruction) in code.iter().enumerate().rev() {
         if matches!(instruction.flow, Flow::Call | Flow::Indirect) {
-            if wanted == "rax" {
+            if wanted == set.result {
                 return instruction.target.map_or(Step::Lost, Step::Returned);
             }
-            if CALLER_SAVED.contains(&wanted.as_str()) {
+            if set.scratch.contains(&wanted.as_str()) {
                 return Step::Lost;
             }
             continue;
@@ -221,7 +218,7 @@ fn walk_back(code: &[Instruction], register: &str) -> Step {
             wanted = source.clone();
             continue;
         }
-        let plain_load = instruction.text.starts_with("mov");
+        let plain_load = ["mov", "ldr"].iter().any(|name| instruction.text.starts_with(name));
         return match instruction.memory.as_slice() {
             [m] if plain_load && m.access == Access::Read && m.index.is_none() => {
                 // Per-CPU and thread-local data: no plain address.
@@ -235,7 +232,9 @@ fn walk_back(code: &[Instruction], register: &str) -> Step {
                     position,
                 }))
             }
-            [] if is_constant(&instruction.text) => Step::Constant,
+            [] if instruction.constant.is_some() || is_constant(&instruction.text) => {
+                Step::Constant(instruction.constant)
+            }
             _ => Step::Lost,
         };
     }
@@ -266,12 +265,38 @@ fn load(
         return Origin::Global { symbol: variable_name(&symbol), confirmed };
     }
     let Some(base) = &loaded.base else { return Origin::Unknown };
-    if matches!(base.as_str(), "rsp" | "rbp") || depth >= DEEPEST {
+    let set = kernel.arch().register_set();
+    let is_frame = set.names.get(set.fp).is_some_and(|fp| fp == base);
+    if is_frame || set.places.contains(&base.as_str()) || depth >= DEEPEST {
         // A local that was spilled to the stack: not followed.
         return Origin::Unknown;
     }
+    // `adrp` and a load: the base is the page of a variable.
+    if let Some(page) = constant_at(kernel, frames, at, loaded.position, base) {
+        let address = page.wrapping_add_signed(loaded.displacement);
+        let loaded = Loaded { address: Some(address), base: None, ..*loaded };
+        return load(kernel, frames, at, &loaded, value, depth);
+    }
     let of = base_at(kernel, frames, at, loaded.position, base, depth + 1);
     Origin::Member { offset: loaded.displacement, of: Box::new(of) }
+}
+
+/// The address of kernel memory that the code puts in a register, in the middle
+/// of the function of frame `at`.
+fn constant_at(
+    kernel: &Kernel,
+    frames: &[Frame],
+    at: usize,
+    position: usize,
+    register: &str,
+) -> Option<u64> {
+    let frame = frames.get(at)?;
+    let start = frame.pc.wrapping_sub(frame.symbol.as_ref()?.offset);
+    let code = kernel.instructions(start, frame.pc).ok()??;
+    match walk_back(kernel.arch().register_set(), code.get(..position)?, register) {
+        Step::Constant(Some(page)) if page >> 63 == 1 => Some(page),
+        _ => None,
+    }
 }
 
 /// As `follow`, for a register in the middle of the function of frame `at`.
@@ -287,13 +312,13 @@ fn base_at(
     let Some(symbol) = &frame.symbol else { return Origin::Unknown };
     let start = frame.pc.wrapping_sub(symbol.offset);
     let Ok(Some(code)) = kernel.instructions(start, frame.pc) else { return Origin::Unknown };
-    match walk_back(code.get(..position).unwrap_or(&[]), register) {
+    match walk_back(kernel.arch().register_set(), code.get(..position).unwrap_or(&[]), register) {
         Step::Load(loaded) => load(kernel, frames, at, &loaded, None, depth),
         Step::Returned(target) => match kernel.symbol_at(target) {
             Some(s) => Origin::Returned { by: base_name(&s.name).to_owned() },
             None => Origin::Unknown,
         },
-        Step::Constant => Origin::Constant,
+        Step::Constant(_) => Origin::Constant,
         Step::FromStart(register) => argument(kernel, frames, at, symbol, &register, None, depth),
         Step::Lost => Origin::Unknown,
     }
@@ -312,7 +337,8 @@ fn argument(
     if symbol.name.contains(".cold") {
         return Origin::Unknown;
     }
-    let Some(place) = ARGUMENTS.iter().position(|a| *a == register) else {
+    let set = kernel.arch().register_set();
+    let Some(place) = set.arguments.iter().position(|a| *a == register) else {
         return Origin::Unknown;
     };
     let passed = frames
@@ -338,6 +364,7 @@ mod tests {
     use super::*;
     use kmortem_kernel::arch::Architecture;
     use kmortem_kernel::arch::x86_64::X86_64;
+    use kmortem_kernel::arch::x86_64::registers::SET;
 
     fn code(bytes: &[u8]) -> Vec<Instruction> {
         let mut found = Vec::new();
@@ -354,7 +381,7 @@ mod tests {
     fn a_global_is_met_through_a_register_move() {
         // mov 0x10(%rip),%rax ; mov %rax,%rbx ; nop
         let code = code(&[0x48, 0x8b, 0x05, 0x10, 0, 0, 0, 0x48, 0x89, 0xc3, 0x90]);
-        match walk_back(&code, "rbx") {
+        match walk_back(&SET, &code, "rbx") {
             Step::Load(loaded) => assert_eq!(loaded.address, Some(0x1017)),
             other => panic!("{other:?}"),
         }
@@ -364,25 +391,25 @@ mod tests {
     fn an_untouched_register_is_as_it_was_at_the_start() {
         // push %rbx ; mov %rdi,%rbx
         let code = code(&[0x53, 0x48, 0x89, 0xfb]);
-        assert_eq!(walk_back(&code, "rbx"), Step::FromStart("rdi".into()));
+        assert_eq!(walk_back(&SET, &code, "rbx"), Step::FromStart("rdi".into()));
     }
 
     #[test]
     fn a_call_makes_the_result_and_loses_the_rest() {
         // mov 0x8(%rdi),%rsi ; call 0x1009
         let code = code(&[0x48, 0x8b, 0x77, 0x08, 0xe8, 0, 0, 0, 0]);
-        assert_eq!(walk_back(&code, "rax"), Step::Returned(0x1009));
-        assert_eq!(walk_back(&code, "rsi"), Step::Lost);
-        assert_eq!(walk_back(&code, "rbx"), Step::FromStart("rbx".into()));
+        assert_eq!(walk_back(&SET, &code, "rax"), Step::Returned(0x1009));
+        assert_eq!(walk_back(&SET, &code, "rsi"), Step::Lost);
+        assert_eq!(walk_back(&SET, &code, "rbx"), Step::FromStart("rbx".into()));
     }
 
     #[test]
     fn a_computed_value_is_not_explained() {
         // mov 0x8(%rdi),%rax ; add %rdx,%rax
         let computed = code(&[0x48, 0x8b, 0x47, 0x08, 0x48, 0x01, 0xd0]);
-        assert_eq!(walk_back(&computed, "rax"), Step::Lost);
+        assert_eq!(walk_back(&SET, &computed, "rax"), Step::Lost);
         // xor %eax,%eax
-        assert_eq!(walk_back(&code(&[0x31, 0xc0]), "rax"), Step::Constant);
+        assert_eq!(walk_back(&SET, &code(&[0x31, 0xc0]), "rax"), Step::Constant(None));
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn machine_facts(kernel: &Kernel) -> MachineFacts {
     // What the kernel counts as RAM; the container may count video memory, too.
     let present = kernel.nodes().ok().map(|nodes| nodes.iter().map(|n| n.present).sum::<u64>());
     let memory_bytes = match present {
-        Some(pages) if pages > 0 => pages * kernel.image().page_size(),
+        Some(pages) if pages > 0 => pages * kernel.page_size(),
         _ => kernel.image().ram().iter().map(|r| r.end - r.start).sum(),
     };
     let mut facts = MachineFacts { memory_bytes, ..MachineFacts::default() };

@@ -184,11 +184,8 @@ fn unscramble(word: u64, random: u64, at: u64) -> u64 {
 /// third caller.
 fn candidates(kernel: &Kernel, crashed: &Crashed, exception: &Exception) -> Vec<u64> {
     let Some(map) = kernel.space().direct_map() else { return Vec::new() };
-    let names = [
-        "rbx", "rbp", "r12", "r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "rax", "r8", "r9",
-        "r10", "r11",
-    ];
-    let registers = names.iter().filter_map(|n| exception.registers.named(n));
+    let set = exception.registers.set();
+    let registers = set.general.iter().filter_map(|name| exception.registers.named(name));
     let start = exception.registers.sp();
     let last = crashed.stack.frames.get(exception.frame + 3).or(crashed.stack.frames.last());
     let end = last.map_or(start, |f| f.sp).min(start.saturating_add(1024));

@@ -45,7 +45,7 @@ pub(crate) fn largest_mounts(case: &Case<'_>) -> Vec<TmpfsUse> {
     else {
         return Vec::new();
     };
-    let size = kernel.image().page_size();
+    let size = kernel.page_size();
     let mut seen = Vec::new();
     let mut found: Vec<TmpfsUse> = mounts
         .list

@@ -131,8 +131,7 @@ fn thread_size(kernel: &Kernel) -> Result<u64> {
             continue;
         }
         let pages = u64::from(vm.nr_pages.read(kernel, area)?);
-        if let Some(size) = Some(pages.saturating_mul(kernel.image().page_size())).filter(plausible)
-        {
+        if let Some(size) = Some(pages.saturating_mul(kernel.page_size())).filter(plausible) {
             return Ok(size);
         }
     }

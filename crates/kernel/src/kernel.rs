@@ -113,6 +113,11 @@ impl Kernel {
         &self.image
     }
 
+    /// Bytes of the smallest page. A container may count in other pages.
+    pub fn page_size(&self) -> u64 {
+        self.space.tables().page_size()
+    }
+
     /// What is particular to the processors that ran this kernel.
     pub fn arch(&self) -> &'static dyn Architecture {
         self.arch

@@ -98,7 +98,7 @@ impl Kernel {
     /// Other addresses above the vmemmap may look like one.
     pub fn page_record(&self, addr: u64) -> Option<u64> {
         let phys = self.page_phys(addr).ok()?;
-        let pfn = phys / self.image().page_size();
+        let pfn = phys / self.page_size();
         let frames = self.frames_with_records().ok()?;
         frames.iter().any(|run| run.contains(&pfn)).then_some(phys)
     }
@@ -106,7 +106,7 @@ impl Kernel {
     /// Frames that have a record: those of present sections; where these can't
     /// be told, all that the dump knows as RAM.
     fn frames_with_records(&self) -> Result<Vec<Range<u64>>> {
-        let page = self.image().page_size();
+        let page = self.page_size();
         if let Ok(sections) = self.memory_sections()
             && !sections.is_empty()
         {

@@ -265,7 +265,7 @@ fn stat_table(kernel: &Kernel) -> Result<Vec<Stat>> {
         }
         Err(_) => None,
     };
-    let page = kernel.image().page_size() as i64;
+    let page = kernel.page_size() as i64;
     let mut stats = Vec::new();
     for i in 0..(size / layout.size.max(1)).min(MOST_STATS) {
         let at = table.wrapping_add(i * layout.size);
@@ -324,7 +324,7 @@ fn read(
     let layout = kernel.layout::<MemCgroupLayout>()?;
     let counter = kernel.layout::<PageCounterLayout>()?;
     let addr = css.wrapping_sub(layout.css.offset()?);
-    let page = kernel.image().page_size();
+    let page = kernel.page_size();
     // PAGE_COUNTER_MAX: LONG_MAX pages' worth of bytes.
     let unlimited = i64::MAX as u64 / page;
     let limit = |pages: u64| (pages < unlimited).then(|| pages * page);

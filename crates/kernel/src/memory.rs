@@ -177,7 +177,7 @@ impl Kernel {
         let free = counters
             .get("NR_FREE_PAGES")
             .ok_or_else(|| Error::Unavailable("no memory zone can be read".into()))?;
-        let page_size = self.image().page_size();
+        let page_size = self.page_size();
         let mut gaps = Gaps::default();
         let count = |names: &[&str]| counters.get_any(names).and_then(|v| u64::try_from(v).ok());
 
@@ -328,7 +328,7 @@ fn huge_pages(kernel: &Kernel) -> Result<Vec<HugePages>> {
 fn commit_limit(kernel: &Kernel, total: u64, huge: &[HugePages]) -> Result<u64> {
     let kbytes = kernel.read_u64(kernel.symbol("sysctl_overcommit_kbytes")?)?;
     let swap = kernel.read_u64(kernel.symbol("total_swap_pages")?)?;
-    let page_kib = (kernel.image().page_size() / 1024).max(1);
+    let page_kib = (kernel.page_size() / 1024).max(1);
     let ram = if kbytes != 0 {
         kbytes / page_kib
     } else {

@@ -84,7 +84,7 @@ impl Kernel {
 
     /// Pages of the first chunk: static, reserved and dynamic part, all CPUs.
     fn first_chunk(&self) -> Result<u64> {
-        let page = self.image().page_size();
+        let page = self.page_size();
         let fixed = self.symbol("__per_cpu_end")?.wrapping_sub(self.symbol("__per_cpu_start")?);
         let nr_pages = &self.layout::<PcpuChunkLayout>()?.nr_pages;
         let mut pages = fixed.min(1 << 30).div_ceil(page);

@@ -92,7 +92,7 @@ impl Kernel {
 
     /// Address of the `struct page` of the frame that has physical `phys`.
     pub fn page_of(&self, phys: u64) -> Result<u64> {
-        let frame = phys / self.image().page_size();
+        let frame = phys / self.page_size();
         Ok(self.vmemmap()?.wrapping_add(frame.wrapping_mul(self.page_record_size()?)))
     }
 
@@ -104,7 +104,7 @@ impl Kernel {
         if at % size != 0 || at / size >= 1 << 40 {
             return Err(Error::corrupt("a pointer to a struct page", page));
         }
-        Ok(at / size * self.image().page_size())
+        Ok(at / size * self.page_size())
     }
 
     /// Direct-map address of the frame whose `struct page` is at `page`.

@@ -14,7 +14,6 @@ use memchr::memmem::Finder;
 use rayon::prelude::*;
 
 use crate::Kernel;
-use crate::arch::DirectMap;
 use crate::arch::mapped::{Mapped, Run, clip};
 use crate::error::Result;
 
@@ -93,12 +92,10 @@ impl Kernel {
     /// Kernel virtual memory in `range`.
     pub fn kernel_runs(&self, range: Range<u64>, part: KernelPart) -> Result<Runs<'_>> {
         let mut runs: Runs<'_> = Box::new(std::iter::empty());
-        if part != KernelPart::Mapped
-            && let Some(DirectMap { range: map, phys }) = self.space().linear().cloned()
-        {
+        if part != KernelPart::Mapped && self.space().linear().is_some() {
             let range = range.clone();
             runs = Box::new(self.image().present().filter_map(move |present| {
-                let addr = map.start.checked_add(present.start.checked_sub(phys)?)?;
+                let addr = self.space().phys_to_virt(present.start)?;
                 let whole = Run { addr, phys: present.start, len: present.end - present.start };
                 clip(whole, &range)
             }));

@@ -136,8 +136,9 @@ impl Kernel {
         if layout.size == 0 || layout.size > 4096 || roots == 0 {
             return Err(Error::Unavailable("the kernel's memory has no sections".into()));
         }
-        let per_root = 4096 / layout.size;
-        let pages = self.section_bytes() / self.image().page_size();
+        // SECTIONS_PER_ROOT: a page of them.
+        let per_root = self.page_size() / layout.size;
+        let pages = self.section_bytes() / self.page_size();
         let record = self.layout::<crate::page::PageLayout>()?.size;
         let mut sections = Vec::new();
         for root in 0..self.section_count().div_ceil(per_root) {

@@ -30,7 +30,7 @@ layout! {
         comm: str = "comm",
         stack: u64 = "stack",
         stack_vm_area: u64 = "stack_vm_area",
-        thread_sp: u64 = "thread.sp",
+        thread_sp: u64 = "thread.sp" | "thread.cpu_context.sp",
         tasks: Embedded = "tasks",
         thread_node: Embedded = "thread_node",
         signal: u64 = "signal",

@@ -82,7 +82,7 @@ pub(super) fn place_in_source(incident: &Incident) -> Option<String> {
 }
 
 fn from_log(case: &Case<'_>, logged: &Incident) -> Option<Finding> {
-    case.panic.as_ref().filter(|(_, text)| text.starts_with("Fatal exception"))?;
+    case.panic.as_ref().filter(|_| case.panic_text().starts_with("Fatal exception"))?;
     let place = place_in_source(logged).map_or(String::new(), |p| format!(" at {p}"));
     let rip = logged.rip.as_ref().map_or(String::new(), |r| format!(", in {r}"));
     let who = logged.pid.zip(logged.comm.as_ref());

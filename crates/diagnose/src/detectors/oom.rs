@@ -235,7 +235,7 @@ pub(super) fn largest_tasks(
     which: impl Fn(&Task) -> bool + Sync,
 ) -> Vec<TaskUse> {
     let Some(kernel) = case.kernel() else { return Vec::new() };
-    let size = kernel.image().page_size();
+    let size = kernel.page_size();
     let mut found: Vec<TaskUse> = case
         .tasks()
         .par_iter()

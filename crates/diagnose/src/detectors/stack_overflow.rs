@@ -68,7 +68,10 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     if let (Some(sp), Some(stack)) = (sp, &stack) {
         finding.proof(
             Source::Registers,
-            format!("rsp = {sp:#x}; the stack is {:#x} to {:#x}", stack.start, stack.end),
+            format!(
+                "the stack pointer is {sp:#x}; the stack is {:#x} to {:#x}",
+                stack.start, stack.end
+            ),
         );
     }
     if !crashed.stack.is_sound() {

@@ -60,7 +60,7 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     finding.task = fault.task.clone();
     finding.functions = chain(&crashed.stack, exception.frame);
     add_log(case, &mut finding, case.own_oops());
-    finding.proof(Source::Registers, format!("rip = {ip:#x}"));
+    finding.proof(Source::Registers, format!("{} = {ip:#x}", program_counter(exception)));
     if let (Some(kernel), Some(caller)) = (case.kernel(), caller)
         && let Some(call) = call_before(kernel, caller.pc, symbol.map_or(0, |s| s.offset))
     {
@@ -85,6 +85,12 @@ pub(super) fn detect(case: &Case<'_>) -> Option<Finding> {
     }));
     finding.next.push(look_at(crashed.task.pid));
     Some(finding)
+}
+
+/// The name of the program counter.
+fn program_counter(exception: &crate::exception::Exception) -> &'static str {
+    let set = exception.registers.set();
+    set.names.get(set.pc).copied().unwrap_or("pc")
 }
 
 /// The call instruction that ends at `pc`.

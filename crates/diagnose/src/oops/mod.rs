@@ -170,6 +170,16 @@ fn read_body(report: &mut Open, text: &str, at: usize) {
             (incident.cpu, incident.pid, incident.comm) = (Some(cpu), Some(pid), Some(comm));
         }
         report.in_body = true;
+    } else if let Some(pc) = text.trim_start().strip_prefix("pc : ") {
+        // arm64.
+        report.in_body = true;
+        if incident.rip.is_none() && incident.raw_rip.is_none() {
+            match trace::rip(pc) {
+                trace::Rip::In(location) => incident.rip = Some(location),
+                trace::Rip::Raw(address) => incident.raw_rip = Some(address),
+                trace::Rip::Unknown => {}
+            }
+        }
     } else if let Some(rip) = text.trim_start().strip_prefix("RIP: ") {
         report.in_body = true;
         // The first is the culprit's; later ones are where it was entered.

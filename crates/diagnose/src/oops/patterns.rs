@@ -62,6 +62,11 @@ const TABLE: &[(At, IncidentKind)] = &[
     (Start("BUG: unable to handle kernel paging request"), K::PageFault),
     (Start("Unable to handle kernel paging request"), K::PageFault),
     (Start("BUG: unable to handle"), K::PageFault),
+    // arm64: "read from unreadable memory", "execute from non-executable memory".
+    (Start("Unable to handle kernel "), K::PageFault),
+    (Start("Internal error: Oops - BUG"), K::InvalidOpcode),
+    (Start("Internal error: Oops - Undefined instruction"), K::InvalidOpcode),
+    (Start("Internal error: "), K::OtherException),
     (Anywhere("stack guard page was hit at"), K::StackOverflow),
     (Start("kernel stack overflow"), K::StackOverflow),
     (Anywhere("Insufficient stack space to handle exception"), K::StackOverflow),

@@ -9,6 +9,7 @@ pub mod mapped;
 pub mod page_table;
 pub mod registers;
 pub mod stacks;
+mod vmcoreinfo;
 pub mod x86_64;
 
 use std::ops::Range;
@@ -163,6 +164,6 @@ pub trait Architecture: Sync {
 pub fn of_machine(machine: Machine) -> Option<&'static dyn Architecture> {
     match machine {
         Machine::X86_64 => Some(&x86_64::X86_64),
-        Machine::Aarch64 => None,
+        Machine::Aarch64 => Some(&arm64::Arm64),
     }
 }

@@ -22,9 +22,21 @@ pub struct RegisterSet {
     pub fp: usize,
     /// Word of a function's first argument.
     pub argument: usize,
+    /// Names of the registers of a function's arguments, in order.
+    pub arguments: &'static [&'static str],
+    /// Name of the register of its result.
+    pub result: &'static str,
+    /// Names of those that it may change, result and arguments included.
+    pub scratch: &'static [&'static str],
+    /// Names of the general ones, those that survive calls first.
+    pub general: &'static [&'static str],
+    /// Names of those that point into the stack or the code.
+    pub places: &'static [&'static str],
     /// The words from here on are known in every set; an exception of the
     /// processor itself may have saved no others.
     pub always: usize,
+    /// Words of which the lower half alone is a register.
+    pub halves: &'static [usize],
     /// Whether the words were user space's.
     pub is_user: fn(&[u64]) -> bool,
     /// Whether the words could be real.
@@ -67,6 +79,9 @@ impl Registers {
         let mut words = [0; MOST_WORDS];
         for (word, raw) in words.iter_mut().skip(first).zip(bytes.chunks_exact(8)) {
             *word = raw.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b));
+        }
+        for half in set.halves {
+            words[*half] &= u64::from(u32::MAX);
         }
         Some(Registers { set, words, complete })
     }

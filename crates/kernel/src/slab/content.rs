@@ -418,7 +418,7 @@ impl SlabReader<'_> {
     }
 
     fn node_of(&self, slab: u64) -> Result<i32> {
-        let pfn = self.kernel.page_phys(slab)? / self.kernel.image().page_size();
+        let pfn = self.kernel.page_phys(slab)? / self.kernel.page_size();
         let zone = self.zones.iter().find(|(_, first, n)| pfn >= *first && pfn - first < *n);
         Ok(zone.map_or(0, |(node, ..)| *node))
     }

@@ -39,7 +39,7 @@ impl CacheReader<'_> {
         let layout = self.layout;
         let oo = self.field("slab order", &layout.oo).unwrap_or(0);
         let order = oo >> OO_SHIFT;
-        let page_size = self.kernel.image().page_size();
+        let page_size = self.kernel.page_size();
         let mut cache = SlabCache {
             addr: self.addr,
             name: self.field("name", &layout.name).unwrap_or_else(|| "<unreadable>".into()),

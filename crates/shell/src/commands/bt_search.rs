@@ -9,7 +9,7 @@ use kmortem_kernel::stack_check::Overflow;
 use kmortem_kernel::task::{Task, TaskTable};
 use serde::Serialize;
 
-use super::stack_registers::render_registers;
+use super::stack_registers::{has_own_line, render_interrupted, render_registers};
 use super::stack_text::Style;
 use super::task_header;
 use crate::error::CommandError;
@@ -99,6 +99,9 @@ fn render_saved(out: &mut dyn Write, saved: &SavedRegisters, style: Style) -> io
             Some(symbol) => format!("{}{}", symbol.name, style.offset(symbol.offset)),
             None => "unknown or invalid address".to_owned(),
         };
+        if has_own_line(&saved.registers) {
+            return render_interrupted(out, &saved.registers, Some(name), None);
+        }
         writeln!(out, "    [exception RIP: {name}]")?;
     }
     render_registers(out, &saved.registers, true)

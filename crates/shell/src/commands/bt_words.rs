@@ -10,7 +10,7 @@ use kmortem_kernel::symbol::SymbolAt;
 use kmortem_kernel::task::Task;
 use serde::Serialize;
 
-use super::stack_registers::render_registers;
+use super::stack_registers::{has_own_line, render_registers};
 use super::stack_text::{FrameWords, Style, render_exception, render_switch};
 use super::task_header;
 use crate::error::CommandError;
@@ -122,6 +122,10 @@ fn render_text(
             _ => None,
         });
         if let Some((frame, registers)) = saved {
+            if has_own_line(registers) {
+                render_registers(out, registers, true)?;
+                continue;
+            }
             render_exception(out, frame, style)?;
             render_registers(out, registers, true)?;
             behind = word.at.wrapping_add(8 + registers.set().size());

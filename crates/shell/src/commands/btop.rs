@@ -35,7 +35,7 @@ pub(super) struct Row {
 }
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
-    let shift = session.kernel().image().page_size().trailing_zeros();
+    let shift = session.kernel().page_size().trailing_zeros();
     for word in numbers(COMMAND.name, args)? {
         let address = number(COMMAND.name, word)?;
         let page = address >> shift;

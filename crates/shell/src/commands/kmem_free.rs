@@ -87,7 +87,7 @@ fn render_zone(
     number: usize,
     zone: &Zone,
 ) -> io::Result<()> {
-    let page_size = kernel.image().page_size();
+    let page_size = kernel.page_size();
     let (mut map, mut start, mut mapnr) = (0, 0, 0);
     if zone.spanned != 0 {
         start = zone.start_pfn.wrapping_mul(page_size);
@@ -148,7 +148,7 @@ pub(super) fn find(
     out: &mut Output<'_>,
 ) -> Result<Option<FreeBlock>, CommandError> {
     let Some(phys) = place.phys(kernel) else { return Ok(None) };
-    let pfn = phys / kernel.image().page_size();
+    let pfn = phys / kernel.page_size();
     for node in kernel.nodes().map_err(failed(NAME))? {
         for (i, zone) in node.zones.iter().enumerate() {
             if pfn < zone.start_pfn || pfn - zone.start_pfn >= zone.spanned {
@@ -156,7 +156,7 @@ pub(super) fn find(
             }
             for list in kernel.free_lists(zone).map_err(failed(NAME))? {
                 let index = |block: &u64| {
-                    let first = kernel.page_phys(*block).ok()? / kernel.image().page_size();
+                    let first = kernel.page_phys(*block).ok()? / kernel.page_size();
                     pfn.checked_sub(first).filter(|index| *index < 1 << list.order)
                 };
                 let Some((block, index)) =

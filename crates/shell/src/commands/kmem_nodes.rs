@@ -35,7 +35,7 @@ pub(super) fn show(kernel: &Kernel, out: &mut Output<'_>) -> Result<(), CommandE
     if out.is_json() {
         out.row(&Row { nodes: &nodes, sections: &sections, blocks: &blocks })?;
     } else {
-        let page_size = kernel.image().page_size();
+        let page_size = kernel.page_size();
         let page = |pfn: u64| kernel.page_of(pfn.wrapping_mul(page_size)).unwrap_or(0);
         let places = Places { page: &page, page_size, digits: digits(&nodes, page_size) };
         for (i, node) in nodes.iter().enumerate() {

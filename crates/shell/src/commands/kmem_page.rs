@@ -87,7 +87,7 @@ pub(super) fn show(
     }
     let mut found = false;
     for place in wanted {
-        let page = kernel.image().page_size();
+        let page = kernel.page_size();
         let pfn = place.phys(kernel).map(|phys| phys / page).filter(|pfn| map.has(*pfn));
         let Some(pfn) = pfn else {
             out.note(format_args!("{place}: address not found in mem map"))?;
@@ -112,7 +112,7 @@ pub(super) fn show(
 /// Width of physical addresses.
 pub(super) fn digits(kernel: &Kernel) -> Result<usize, CommandError> {
     let nodes = kernel.nodes().map_err(failed(NAME))?;
-    Ok(kmem_nodes::digits(&nodes, kernel.image().page_size()).max(8))
+    Ok(kmem_nodes::digits(&nodes, kernel.page_size()).max(8))
 }
 
 /// The header and one line, for a page of which something else is shown too.
@@ -123,7 +123,7 @@ pub(super) fn one(
     out: &mut Output<'_>,
 ) -> Result<bool, CommandError> {
     let map = kernel.mem_map().map_err(failed(NAME))?;
-    let page = kernel.image().page_size();
+    let page = kernel.page_size();
     let pfn = phys / page;
     if !map.has(pfn) {
         return Ok(false);
@@ -146,7 +146,7 @@ fn all(
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     let kernel = session.kernel();
-    let page = kernel.image().page_size();
+    let page = kernel.page_size();
     session.progress().expect(map.len());
     let chunks = map.chunks();
     let mut missing = 0;

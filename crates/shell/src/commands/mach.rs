@@ -130,13 +130,13 @@ fn machine(kernel: &Kernel) -> Result<Machine, CommandError> {
     let hypervisor = system.platform.hypervisor;
     Ok(Machine {
         machine: system.machine,
-        memory_bytes: present.map(|n| n.saturating_mul(kernel.image().page_size())),
+        memory_bytes: present.map(|n| n.saturating_mul(kernel.page_size())),
         cpus: system.cpus.present,
         offline: system.cpus.present.saturating_sub(system.cpus.online),
         hypervisor: hypervisor.filter(|h| h.evidence.starts_with("x86_hyper_type")).map(|h| h.name),
         mhz: kernel.symbol("cpu_khz").and_then(|at| kernel.read_u32(at)).ok().map(|k| k / 1000),
         hz: kernel.clock().ok().and_then(|clock| clock.hz),
-        page_size: kernel.image().page_size(),
+        page_size: kernel.page_size(),
         virtual_base: kernel.space().direct_map().map(|map| map.start),
         vmalloc_base: areas.vmalloc,
         vmemmap_base: kernel.vmemmap().ok(),

@@ -95,7 +95,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         let sums = sums(&files);
         match out.is_json() {
             true => out.rows(&sums)?,
-            false => render_sums(out, &sums, kernel.image().page_size())?,
+            false => render_sums(out, &sums, kernel.page_size())?,
         }
         return super::note_gaps(out, [&gaps].into_iter());
     }
@@ -108,7 +108,7 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     } else {
         render(out, &rows, args.has('d'))?;
         let shown: u64 = rows.iter().map(|row| row.file.pages).sum();
-        let bytes = size::bytes(total.saturating_mul(kernel.image().page_size()));
+        let bytes = size::bytes(total.saturating_mul(kernel.page_size()));
         writeln!(out, "{shown} of {total} pages ({bytes}), {} of {all} files", rows.len())?;
     }
     super::note_gaps(out, [&gaps].into_iter())

@@ -182,7 +182,7 @@ pub(super) fn show(
     if !out.is_json() && !args.has('H') && (!chosen.is_empty() || args.has('y')) {
         render_header(out, args.has('s'))?;
     }
-    let (page_size, hidden) = (kernel.image().page_size(), session.hidden_cpus());
+    let (page_size, hidden) = (kernel.page_size(), session.hidden_cpus());
     for batch in chosen.chunks(BATCH) {
         let stacks = args.has('s');
         let rows: Vec<Row<'_>> = match batch.len() {

@@ -24,7 +24,7 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
-    let shift = session.kernel().image().page_size().trailing_zeros();
+    let shift = session.kernel().page_size().trailing_zeros();
     for word in numbers(COMMAND.name, args)? {
         let page = arithmetic::number(word).ok().flatten().ok_or_else(|| {
             let what = format!("{word} is no number of a page");

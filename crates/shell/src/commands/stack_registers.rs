@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use kmortem_kernel::arch::Registers;
+use kmortem_kernel::arch::arm64::registers as arm64;
 use kmortem_kernel::arch::x86_64::registers::{Reg, SET};
 
 /// The block of registers. `entered`: an entry into the kernel saved them, with
@@ -14,17 +15,57 @@ pub(super) fn render_registers(
 ) -> io::Result<()> {
     match std::ptr::eq(regs.set(), &SET) {
         true => render_x86_64(out, regs, entered),
-        false => render_named(out, regs),
+        false if regs.is_user() => render_arm64(out, regs),
+        false => render_interrupted(out, regs, None, None),
     }
 }
 
-/// By name, three a line.
-fn render_named(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
-    let all: Vec<(&str, u64)> = regs.iter().collect();
-    for line in all.chunks(3) {
-        let line: Vec<String> =
-            line.iter().map(|(name, v)| format!("{:>4}: {v:016x}", name.to_uppercase())).collect();
-        writeln!(out, "   {}", line.join("  "))?;
+/// Whether the function that an exception stopped has a line of its own behind
+/// its registers, as crash has it on arm64.
+pub(super) fn has_own_line(regs: &Registers) -> bool {
+    !std::ptr::eq(regs.set(), &SET)
+}
+
+/// Of arm64, of user space.
+fn render_arm64(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
+    let get = |at: usize| regs.get(at).unwrap_or(0);
+    let (pc, lr, sp) = (get(arm64::PC), get(arm64::LR), get(arm64::SP));
+    writeln!(out, "     PC: {pc:016x}   LR: {lr:016x}   SP: {sp:016x}")?;
+    render_general(out, regs)?;
+    writeln!(
+        out,
+        "    ORIG_X0: {:016x}  SYSCALLNO: {:x}  PSTATE: {:08x}",
+        get(arm64::ORIG_X0),
+        get(arm64::SYSCALLNO),
+        get(arm64::PSTATE)
+    )
+}
+
+/// Of arm64, of the kernel: `pc` and `lr` are what the addresses are called.
+pub(super) fn render_interrupted(
+    out: &mut dyn Write,
+    regs: &Registers,
+    pc: Option<String>,
+    lr: Option<(u64, String)>,
+) -> io::Result<()> {
+    let get = |at: usize| regs.get(at).unwrap_or(0);
+    let name = |name: Option<String>| name.unwrap_or_else(|| "unknown or invalid address".into());
+    writeln!(out, "     PC: {:016x}  [{}]", get(arm64::PC), name(pc))?;
+    match lr {
+        Some((lr, name)) => writeln!(out, "     LR: {lr:016x}  [{name}]")?,
+        None => writeln!(out, "     LR: {:016x}", get(arm64::LR))?,
+    }
+    let (sp, pstate) = (get(arm64::SP), get(arm64::PSTATE));
+    writeln!(out, "     SP: {sp:016x}  PSTATE: {pstate:08x}")?;
+    render_general(out, regs)
+}
+
+/// x29 down to x0, three a line.
+fn render_general(out: &mut dyn Write, regs: &Registers) -> io::Result<()> {
+    let numbers: Vec<usize> = (0..30).rev().collect();
+    for line in numbers.chunks(3) {
+        let one = |n: &usize| format!("{:>3}: {:016x}", format!("X{n}"), regs.get(*n).unwrap_or(0));
+        writeln!(out, "    {}", line.iter().map(one).collect::<Vec<_>>().join("  "))?;
     }
     Ok(())
 }

@@ -18,10 +18,10 @@
 
 use std::io::{self, Write};
 
-use kmortem_kernel::arch::StackKind;
+use kmortem_kernel::arch::{Registers, StackKind};
 use kmortem_kernel::stack::{Frame, Stack, StackEnd, Trust};
 
-use super::stack_registers::render_registers;
+use super::stack_registers::{has_own_line, render_interrupted, render_registers};
 
 /// How offsets are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,14 @@ pub(super) fn render(
         }
         on = frame.stack.or(on);
         match &frame.registers {
+            Some(registers) if has_own_line(registers) => {
+                if !matches!(frame.trust, Trust::Registers) {
+                    let lr = link_of(stack, registers, style);
+                    render_interrupted(out, registers, name_of(frame, style), lr)?;
+                }
+                render_frame(out, number, frame, style)?;
+                number += 1;
+            }
             Some(registers) => {
                 render_exception(out, frame, style)?;
                 // A processor has no ORIG_RAX: only an entry into the kernel saves one.
@@ -118,6 +126,23 @@ fn doubt(frame: &Frame, style: Style) -> String {
     }
 }
 
+fn name_of(frame: &Frame, style: Style) -> Option<String> {
+    let symbol = frame.symbol.as_ref()?;
+    Some(match symbol.offset {
+        0 => symbol.name.clone(),
+        offset => format!("{}{}", symbol.name, style.offset(offset)),
+    })
+}
+
+/// The address to return to that is in the link register, if it is that of a
+/// frame: with its name, and without what authenticates it.
+fn link_of(stack: &Stack, registers: &Registers, style: Style) -> Option<(u64, String)> {
+    const ADDRESS: u64 = (1 << 39) - 1;
+    let link = registers.named("x30")?;
+    let frame = stack.frames.iter().find(|frame| (frame.pc ^ link) & ADDRESS == 0)?;
+    Some((frame.pc, name_of(frame, style)?))
+}
+
 pub(super) fn render_exception(out: &mut dyn Write, frame: &Frame, style: Style) -> io::Result<()> {
     let name = match &frame.symbol {
         Some(symbol) if symbol.offset == 0 => symbol.name.clone(),
@@ -152,7 +177,6 @@ fn render_words(out: &mut dyn Write, from: u64, words: &[String]) -> io::Result<
 mod tests {
     use super::*;
     use kmortem_kernel::SymbolAt;
-    use kmortem_kernel::arch::Registers;
     use kmortem_kernel::arch::x86_64::registers::{Reg, complete, from_bytes};
     use kmortem_kernel::stack::StackStart;
 

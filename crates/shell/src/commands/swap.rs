@@ -53,7 +53,7 @@ fn run(session: &mut Session, _: &Args, out: &mut Output<'_>) -> Result<(), Comm
     let rows: Vec<Row<'_>> = areas.iter().map(&mut row).collect();
     match out.is_json() {
         true => out.rows(&rows)?,
-        false => render(out, &rows, kernel.image().page_size() / 1024)?,
+        false => render(out, &rows, kernel.page_size() / 1024)?,
     }
     super::note_gaps(out, [&gaps].into_iter())
 }

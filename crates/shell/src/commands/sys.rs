@@ -166,7 +166,7 @@ fn overview(kernel: &Kernel, tasks: usize) -> Result<Overview, CommandError> {
             || completeness.filtered.is_some_and(|n| n > 0),
         incomplete: completeness.incomplete,
         tasks,
-        memory_bytes: present.map(|n| n.saturating_mul(kernel.image().page_size())),
+        memory_bytes: present.map(|n| n.saturating_mul(kernel.page_size())),
         cpu_khz: kernel.symbol("cpu_khz").and_then(|at| kernel.read_u32(at)).ok(),
         system,
     })

@@ -210,7 +210,7 @@ fn space(
         return Ok(Space { mm: 0, pgd: 0, rss_kib: 0, total_vm_kib: 0, vmas: Vec::new() });
     }
     let memory = kernel.task_memory(task)?;
-    let page_kib = (kernel.image().page_size() / 1024) as i64;
+    let page_kib = (kernel.page_size() / 1024) as i64;
     let pages = |f: fn(&TaskMemory) -> i64| memory.as_ref().map_or(0, f) * page_kib;
     let Vmas { list, gaps } = kernel.vmas(task.mm)?;
     let named = |vma: Vma| {

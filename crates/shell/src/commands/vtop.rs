@@ -196,7 +196,7 @@ fn user(
     writeln!(out, "\n{VMA_HEADER}")?;
     render_vma(out, &vma)?;
     if way.physical.is_none() && swap.is_none() && vma.vma.file != 0 {
-        let page = kernel.image().page_size();
+        let page = kernel.page_size();
         let offset = (addr - vma.vma.start) / page * page + vma.vma.pgoff * page;
         writeln!(out, "\nFILE: {}  OFFSET: {offset:x}", vma.file())?;
     }

@@ -14,7 +14,9 @@
 //! place of nG, `PTE_PRESENT_INVALID`). What was swapped out uses bit 11 for its
 //! offset in older kernels, but never bit 53: a page that nobody may run has it.
 
-use crate::arch::page_table::Step;
+use crate::Kernel;
+use crate::arch::page_table::{Entries, Step};
+use crate::translation::EntryMeaning;
 
 const VALID: u64 = 1;
 const TABLE: u64 = 1 << 1;
@@ -67,6 +69,84 @@ pub fn address(page_shift: u8, output: OutputAddress, entry: u64) -> u64 {
         (OutputAddress::Lpa2, _) => entry & low(50) | (entry >> 8 & 3) << 50,
         (OutputAddress::Plain, _) => entry & low(48),
     }
+}
+
+/// The kernel's name of a level: the upper ones are left out where there are fewer.
+pub fn level_name(level: u8, levels: u8) -> &'static str {
+    match level {
+        1 => "PTE",
+        _ if level == levels => "PGD",
+        2 => "PMD",
+        3 => "PUD",
+        _ => "P4D",
+    }
+}
+
+/// What an entry of the lowest table says.
+pub(super) fn meaning(kernel: &Kernel, entry: u64) -> EntryMeaning {
+    if entry == 0 {
+        return EntryMeaning::Empty;
+    }
+    let tables = kernel.space().tables();
+    let output = match tables.entries {
+        Entries::Arm64(output) => output,
+        Entries::X86_64 { .. } => OutputAddress::Plain,
+    };
+    if entry & VALID == 0 && !is_prot_none(entry) {
+        let areas = kernel.swap_areas().unwrap_or_default();
+        let exists = |(area, offset): &(u32, u64)| {
+            areas.iter().any(|swap| swap.index == *area && *offset <= swap.pages)
+        };
+        let forms = swap_forms(entry);
+        let (area, offset) = forms.into_iter().find(exists).unwrap_or(forms[0]);
+        return EntryMeaning::Swap { area, offset };
+    }
+    EntryMeaning::Page {
+        physical: address(tables.page_shift, output, entry),
+        flags: flags(entry, output == OutputAddress::Lpa2),
+    }
+}
+
+/// (swap area, page in it) in the forms that arm64 has had: since v6.11, since
+/// v5.19 (570ef363509b), and before (arch/arm64/include/asm/pgtable.h).
+fn swap_forms(entry: u64) -> [(u32, u64); 3] {
+    let bits = |from: u32, width: u32| entry >> from & ((1 << width) - 1);
+    [
+        (bits(6, 5) as u32, bits(12, 50)),
+        (bits(3, 5) as u32, bits(8, 50)),
+        (bits(2, 6) as u32, bits(8, 50)),
+    ]
+}
+
+/// Names of the bits (`PTE_*`, arch/arm64/include/asm/pgtable-{hwdef,prot}.h).
+fn flags(entry: u64, lpa2: bool) -> Vec<&'static str> {
+    const NAMES: [(u32, &str); 11] = [
+        (0, "VALID"),
+        (6, "USER"),
+        (7, "RDONLY"),
+        (10, "AF"),
+        (11, "NG"),
+        (51, "DBM"),
+        (52, "CONT"),
+        (53, "PXN"),
+        (54, "UXN"),
+        (55, "DIRTY"),
+        (56, "SPECIAL"),
+    ];
+    let mut found: Vec<&'static str> = Vec::new();
+    if is_prot_none(entry) {
+        found.push("PROT_NONE");
+    }
+    for (bit, name) in NAMES {
+        if entry >> bit & 1 == 1 {
+            found.push(name);
+        }
+        // With LPA2 these bits are part of the address.
+        if bit == 7 && entry >> 8 & 3 == 3 && !lpa2 {
+            found.push("SHARED");
+        }
+    }
+    found
 }
 
 #[cfg(test)]

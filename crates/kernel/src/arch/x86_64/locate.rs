@@ -17,7 +17,7 @@ use std::ops::Range;
 use kmortem_vmcore::{Image, VmcoreInfo};
 
 use super::{KERNEL_IMAGE_SIZE, START_KERNEL_MAP, paging};
-use crate::arch::{Located, PageTables};
+use crate::arch::{Located, PageTables, vmcoreinfo};
 use crate::error::OpenError;
 
 /// Finds the kernel, or says what was tried.
@@ -35,7 +35,8 @@ pub(super) fn locate(image: &Image) -> Result<Located, OpenError> {
         Ok(found) => return Ok(found),
         Err(why) => tried.push(why),
     }
-    match search_vmcoreinfo(image) {
+    let found = vmcoreinfo::search(image, |info, how| from_vmcoreinfo(image, info, how));
+    match found {
         Ok(found) => return Ok(found),
         Err(why) => tried.push(why),
     }
@@ -125,34 +126,6 @@ fn from_cpu_state(image: &Image) -> Result<Located, String> {
 }
 
 const PHYS: u64 = 0x000f_ffff_ffff_ffff;
-
-fn search_vmcoreinfo(image: &Image) -> Result<Located, String> {
-    let mut pages = 0u64;
-    let mut refused = None;
-    for range in image.present() {
-        let mut addr = range.start & !4095;
-        while addr < range.end {
-            pages += 1;
-            let mut start = [0; 10];
-            if image.read(addr, &mut start).is_ok() && &start == b"OSRELEASE=" {
-                let mut page = vec![0; 4096];
-                let found = image.read(addr, &mut page).ok().and(VmcoreInfo::find_in(&page));
-                if let Some(info) = found {
-                    let source = format!("VMCOREINFO found in memory at physical {addr:#x}");
-                    match from_vmcoreinfo(image, info, &source) {
-                        Ok(found) => return Ok(found),
-                        Err(why) => refused = Some(why),
-                    }
-                }
-            }
-            addr += 4096;
-        }
-    }
-    Err(match refused {
-        Some(why) => format!("a VMCOREINFO found in memory {why}"),
-        None => format!("none of its {pages} pages holds a VMCOREINFO"),
-    })
-}
 
 #[cfg(test)]
 mod tests {

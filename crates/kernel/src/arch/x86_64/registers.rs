@@ -59,7 +59,17 @@ pub static SET: RegisterSet = RegisterSet {
     sp: Reg::Sp as usize,
     fp: Reg::Bp as usize,
     argument: Reg::Di as usize,
+    // The System V AMD64 calling convention.
+    arguments: &["rdi", "rsi", "rdx", "rcx", "r8", "r9"],
+    result: "rax",
+    scratch: &["rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11"],
+    general: &[
+        "rbx", "rbp", "r12", "r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "rax", "r8", "r9",
+        "r10", "r11",
+    ],
+    places: &["rsp", "rip"],
     always: Reg::Ip as usize,
+    halves: &[],
     is_user,
     is_plausible,
 };

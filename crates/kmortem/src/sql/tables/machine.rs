@@ -35,9 +35,9 @@ fn facts(kernel: &Kernel, rows: &mut Rows<'_, FactRow>) -> Result<(), FillError>
     }
     let clock = clock.ok();
     let platform = system.platform;
-    let memory: Result<u64, _> = kernel.nodes().map(|nodes| {
-        nodes.iter().map(|node| node.present).sum::<u64>() * kernel.image().page_size()
-    });
+    let memory: Result<u64, _> = kernel
+        .nodes()
+        .map(|nodes| nodes.iter().map(|node| node.present).sum::<u64>() * kernel.page_size());
     let facts: [(&'static str, Cell); 22] = [
         ("release", system.release.into()),
         ("version", system.version.into()),

@@ -29,7 +29,7 @@ impl TaskRow {
 /// Bytes of a count of pages, which reads below zero while parts of it are in
 /// flight.
 fn bytes(kernel: &Kernel, pages: i64) -> i64 {
-    pages.max(0).saturating_mul(kernel.image().page_size() as i64)
+    pages.max(0).saturating_mul(kernel.page_size() as i64)
 }
 
 fn layout(kernel: &Kernel) -> Result<std::sync::Arc<TaskLayout>, Error> {
