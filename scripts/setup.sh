@@ -20,7 +20,9 @@ BUILD_PACKAGES="gcc libc6-dev"
 # To boot kernels (qemu, busybox, e2fsprogs), build their modules (gcc-12,
 # make, binutils, libc6-dev for a static program), unpack them (xz-utils) and
 # convert their dumps (makedumpfile). setpriv and fallocate are in util-linux.
-LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux"
+# The last line is for arm64 guests.
+LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux \
+	qemu-system-arm ipxe-qemu gcc-12-aarch64-linux-gnu libc6-dev-arm64-cross"
 
 # For `lab peers`, and the tests that drgn is the judge of: it comes from PyPI.
 PEERS_PACKAGES="python3 python3-venv"

@@ -86,8 +86,14 @@ fn root_folder(cache: &Cache, spec: &KernelSpec, version: &str) -> PathBuf {
 fn fetch(cache: &Cache, matrix: &Matrix, spec: &KernelSpec) -> Result<Kernel> {
     host::note(&format!("{}: reading the package indices", spec.name));
     let scratch = cache.scratch()?;
-    let indices = Indices::read(matrix.suites(&spec.suites)?, scratch.path())?;
-    let Build { abi, packages } = indices.newest_build(spec)?;
+    let indices = Indices::read(matrix.suites_of(&spec.suites, spec.arch)?, scratch.path())?;
+    let Build { abi, mut packages } = indices.newest_build(spec)?;
+    if !spec.tools.is_empty() {
+        let tools = Indices::read(matrix.suites(&spec.suites)?, scratch.path())?;
+        for name in &spec.tools {
+            packages.push(tools.package(&name.replace("{abi}", &abi))?);
+        }
+    }
     let runtime = match &spec.runtime {
         Some(runtime) => Indices::read(matrix.suites(&runtime.suites)?, scratch.path())?
             .packages(&runtime.packages)?,
@@ -139,7 +145,7 @@ pub(crate) fn download_debug_package(
     kernel: &Kernel,
     folder: &Path,
 ) -> Result<PathBuf> {
-    let indices = Indices::read(matrix.suites(&spec.suites)?, folder)?;
+    let indices = Indices::read(matrix.suites_of(&spec.suites, spec.arch)?, folder)?;
     let (suite, package) = indices.package(&kernel.record.debug_package)?;
     suite.download(&package, folder)
 }

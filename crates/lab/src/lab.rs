@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::arch::Arch;
 use crate::cache::{self, Cache, publish};
 use crate::error::{LabError, Result};
 use crate::format::{Converter, Format};
@@ -71,7 +72,7 @@ pub struct Facts {
     pub console: ConsoleFacts,
     /// Seconds from the start of QEMU to the end of the panic.
     pub boot_seconds: f32,
-    /// First line of `qemu-system-x86_64 --version`.
+    /// First line of what QEMU answers to `--version`.
     pub qemu: String,
     /// The answer that must come out.
     pub expect: Expect,
@@ -259,10 +260,12 @@ impl Lab {
     fn boot(&self, boot: &Boot, kernel: &Kernel, folder: &Path) -> Result<()> {
         let spec = self.matrix.kernel(&boot.kernel)?;
         let scenario = self.matrix.scenario(&boot.scenario)?;
+        let expect = scenario.expect_on(spec.arch);
         let crasher = module::build(&self.cache, &self.matrix.folder, spec, kernel)?;
         let mut programs = Vec::new();
         for source in [Some("sessiond.c"), scenario.program.as_deref()].into_iter().flatten() {
-            programs.push(initramfs::build_program(&self.cache, &self.matrix.folder, source)?);
+            let folder = &self.matrix.folder;
+            programs.push(initramfs::build_program(&self.cache, folder, spec.arch, source)?);
         }
         let _slot = self.cache.slot(self.jobs)?;
         let mut attempt = 1;
@@ -271,6 +274,7 @@ impl Lab {
             let archive = scratch.path().join("initramfs");
             let bytes = initramfs::build(
                 &self.matrix.folder,
+                spec.arch,
                 kernel,
                 &crasher,
                 &programs,
@@ -281,7 +285,8 @@ impl Lab {
             fs::create_dir(&staged).map_err(LabError::io("create", &staged))?;
             let machine = Machine {
                 boot,
-                expect: &scenario.expect,
+                arch: spec.arch,
+                expect: &expect,
                 image: &kernel.image()?,
                 initramfs: &archive,
                 folder: &staged,
@@ -296,8 +301,8 @@ impl Lab {
                         kernel: kernel.record.clone(),
                         console: console::parse_facts(&read_text(&remains.console)?),
                         boot_seconds: remains.boot_time.as_secs_f32(),
-                        qemu: qemu_version()?,
-                        expect: scenario.expect.clone(),
+                        qemu: qemu_version(spec.arch)?,
+                        expect: expect.clone(),
                     };
                     finish(&staged, &facts)?;
                     let end = facts.console.panic.as_deref().unwrap_or("dumped alive");
@@ -337,7 +342,7 @@ impl Lab {
             files: format.files(folder),
             console: folder.join("console.txt"),
             facts,
-            expect: self.matrix.scenario(&boot.scenario)?.expect.clone(),
+            expect: self.matrix.scenario(&boot.scenario)?.expect_on(spec.arch),
             kernel_root: kernel.root.clone(),
             kernel_modules: kernel.modules(),
             crasher: module::build(&self.cache, &self.matrix.folder, spec, kernel)?.with_debug,
@@ -377,8 +382,8 @@ fn finish(folder: &Path, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-fn qemu_version() -> Result<String> {
-    let text = host::output(Command::new("qemu-system-x86_64").arg("--version"))?;
+fn qemu_version(arch: Arch) -> Result<String> {
+    let text = host::output(Command::new(arch.qemu()).arg("--version"))?;
     Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
 }
 

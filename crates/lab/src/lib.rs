@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arch;
 mod cache;
 mod cpio;
 mod debian;
@@ -28,6 +29,7 @@ mod matrix;
 mod peers;
 mod tool;
 
+pub use arch::Arch;
 pub use error::{LabError, Result};
 pub use format::Format;
 pub use guest::console::ConsoleFacts;

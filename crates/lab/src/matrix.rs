@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::arch::Arch;
 use crate::debian::archive::Suite;
 use crate::error::{LabError, Result};
 use crate::format::Format;
@@ -40,12 +41,21 @@ struct Archive {
 pub struct KernelSpec {
     /// The lab's name for it, e.g. `k612`.
     pub name: String,
+    /// The machine that it runs on.
+    #[serde(default)]
+    pub arch: Arch,
     pub(crate) suites: Vec<String>,
     pub(crate) image: String,
     #[serde(default)]
     pub(crate) packages: Vec<String>,
     pub(crate) headers: Vec<String>,
+    /// Packages of build tools, which run on the host.
+    #[serde(default)]
+    pub(crate) tools: Vec<String>,
     pub(crate) debug: String,
+    /// Scenarios that it is booted into; all when empty.
+    #[serde(default)]
+    pub(crate) scenarios: Vec<String>,
     #[serde(default)]
     pub(crate) make: Vec<String>,
     pub(crate) filter_level: u8,
@@ -81,6 +91,28 @@ pub struct Scenario {
     pub(crate) guest: String,
     /// The answer.
     pub expect: Expect,
+    /// What arm64 says otherwise.
+    arm64: Option<Words>,
+}
+
+/// What the kernel says of one and the same death on another architecture.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    panic: Option<String>,
+    console: Option<Vec<String>>,
+}
+
+impl Scenario {
+    /// The answer on an architecture.
+    pub fn expect_on(&self, arch: Arch) -> Expect {
+        let mut expect = self.expect.clone();
+        if let (Arch::Arm64, Some(words)) = (arch, &self.arm64) {
+            expect.panic = words.panic.clone().unwrap_or(expect.panic);
+            expect.console = words.console.clone().unwrap_or(expect.console);
+        }
+        expect
+    }
 }
 
 /// What an analysis of the dump must find. Names are those of the kernel and
@@ -225,7 +257,10 @@ impl Matrix {
         let mut boots = Vec::new();
         for kernel in &self.kernels {
             for scenario in &self.scenarios {
-                if !scenario.kernels.is_empty() && !scenario.kernels.contains(&kernel.name) {
+                let wanted = |list: &[String], name| list.is_empty() || list.contains(name);
+                if !wanted(&scenario.kernels, &kernel.name)
+                    || !wanted(&kernel.scenarios, &scenario.name)
+                {
                     continue;
                 }
                 boots.push(Boot {
@@ -237,7 +272,8 @@ impl Matrix {
                     append: String::new(),
                     cpu: default_cpu(),
                     vmcoreinfo: true,
-                    on_demand: !scenario.required,
+                    // Those that a kernel names are the ones it is there for.
+                    on_demand: !scenario.required && kernel.scenarios.is_empty(),
                     formats: Vec::new(),
                 });
             }
@@ -276,12 +312,19 @@ impl Matrix {
         names.iter().map(|name| self.suite(name)).collect()
     }
 
+    /// The same with the packages of `arch`.
+    pub(crate) fn suites_of(&self, names: &[String], arch: Arch) -> Result<Vec<Suite>> {
+        let suites = self.suites(names)?;
+        Ok(suites.into_iter().map(|suite| Suite { arch, ..suite }).collect())
+    }
+
     fn suite(&self, name: &str) -> Result<Suite> {
         let unknown = || LabError::Unknown { what: "suite", name: name.to_owned() };
         let (archive, suite) = name.split_once('/').ok_or_else(unknown)?;
         let archive = self.archives.get(archive).ok_or_else(unknown)?;
         let mirror = std::env::var(&archive.env).unwrap_or_else(|_| archive.url.clone());
-        Ok(Suite { mirror: mirror.trim_end_matches('/').to_owned(), name: suite.to_owned() })
+        let mirror = mirror.trim_end_matches('/').to_owned();
+        Ok(Suite { mirror, name: suite.to_owned(), arch: Arch::Amd64 })
     }
 }
 
@@ -316,7 +359,13 @@ mod tests {
         let required = matrix.scenarios.iter().filter(|scenario| scenario.required).count();
         let standard = matrix.boots.iter().filter(|boot| !boot.on_demand).count();
         assert!(required >= 8, "{required} required scenarios");
-        assert!(standard >= required * matrix.kernels.len(), "{standard} boots");
+        let full = matrix.kernels.iter().filter(|kernel| kernel.scenarios.is_empty()).count();
+        assert!(standard >= required * full, "{standard} boots");
+        for kernel in &matrix.kernels {
+            for name in &kernel.scenarios {
+                assert!(matrix.scenario(name).is_ok(), "{} has no {name}", kernel.name);
+            }
+        }
         let mut names: Vec<&str> = matrix.boots.iter().map(|boot| boot.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();

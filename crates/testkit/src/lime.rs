@@ -3,7 +3,10 @@
 
 /// Ranges as LiME writes them: first address and bytes.
 pub fn lime(ranges: &[(u64, Vec<u8>)]) -> Vec<u8> {
-    ranges.iter().flat_map(|(addr, bytes)| [header(b"EMiL", 1, *addr, bytes), bytes.clone()].concat()).collect()
+    ranges
+        .iter()
+        .flat_map(|(addr, bytes)| [header(b"EMiL", 1, *addr, bytes), bytes.clone()].concat())
+        .collect()
 }
 
 /// The same as AVML writes them when it compresses.

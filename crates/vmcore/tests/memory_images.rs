@@ -13,7 +13,11 @@ fn ranges() -> Vec<(u64, Vec<u8>)> {
     // The first one ends within a page, as a PC's does below the EBDA.
     let mut first = pages(1..9);
     first.extend_from_slice(&page(9)[..0xc00]);
-    vec![(0x1000, first), (0x10_0000, pages(0x100..0x180)), (1 << 32, pages(1 << 20..(1 << 20) + 40))]
+    vec![
+        (0x1000, first),
+        (0x10_0000, pages(0x100..0x180)),
+        (1 << 32, pages(1 << 20..(1 << 20) + 40)),
+    ]
 }
 
 #[test]
@@ -39,7 +43,8 @@ fn cut_off_images_give_what_they_have() {
     let ranges = vec![(0x1000, pages(1..4)), (0x8000, pages(8..20))];
     for bytes in [lime(&ranges), avml(&ranges)] {
         let ends = [0x20, 0x20 + 3 * 4096, 0x40 + 3 * 4096];
-        for len in (1..bytes.len()).filter(|n| ends.iter().any(|e| n.abs_diff(*e) < 40) || n % 61 == 0)
+        for len in
+            (1..bytes.len()).filter(|n| ends.iter().any(|e| n.abs_diff(*e) < 40) || n % 61 == 0)
         {
             match common::try_open(bytes[..len].to_vec()) {
                 Ok(image) => {
@@ -50,7 +55,9 @@ fn cut_off_images_give_what_they_have() {
                     }
                     common::exercise(&image, 30);
                     let is_whole = image.page(19 << 12).is_ok();
-                    assert!(is_whole || image.info().incomplete.is_some() || len == 0x20 + 3 * 4096);
+                    assert!(
+                        is_whole || image.info().incomplete.is_some() || len == 0x20 + 3 * 4096
+                    );
                 }
                 Err(error) => assert!(!error.to_string().contains('\n')),
             }
@@ -143,7 +150,8 @@ fn the_running_kernels_core() {
         notes::note("CORE", 4, &[0; 64]),
         notes::vmcoreinfo("OSRELEASE=6.1.0\n"),
     ];
-    let load = |vaddr, paddr, bytes: Vec<u8>| Load { vaddr, paddr, mem_len: bytes.len() as u64, bytes };
+    let load =
+        |vaddr, paddr, bytes: Vec<u8>| Load { vaddr, paddr, mem_len: bytes.len() as u64, bytes };
     core.loads = vec![
         load(0xffff_ffff_ff60_0000, u64::MAX, page(50)),
         load(0xffff_ffff_8100_0000, 0x2000, page(2)),

@@ -12,11 +12,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::control::{self, Package};
+use crate::arch::Arch;
 use crate::error::{LabError, Result};
 use crate::host;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const INDEX: &str = "main/binary-amd64/Packages.xz";
 
 /// No package the lab takes is larger; a debug package has about 350 MB.
 const DOWNLOAD_LIMIT: u64 = 2 << 30;
@@ -27,22 +27,26 @@ pub(crate) struct Suite {
     /// Address of the mirror's root, without a slash at its end.
     pub(crate) mirror: String,
     pub(crate) name: String,
+    /// Whose packages are wanted.
+    pub(crate) arch: Arch,
 }
 
 impl Suite {
     /// Downloads and checks the index of the suite's packages.
     pub(crate) fn packages(&self, scratch: &Path) -> Result<Vec<Package>> {
         let base = format!("{}/dists/{}", self.mirror, self.name);
+        let index = self.arch.index();
         let signed = scratch.join(format!("{}.InRelease", self.name));
         download(&format!("{base}/InRelease"), &signed)?;
         let release = self.verify(&signed)?;
-        let expected =
-            control::parse_release_checksum(&release, INDEX).ok_or_else(|| LabError::Download {
+        let expected = control::parse_release_checksum(&release, &index).ok_or_else(|| {
+            LabError::Download {
                 url: format!("{base}/InRelease"),
-                reason: format!("it names no {INDEX}"),
-            })?;
-        let packed = scratch.join(format!("{}.Packages.xz", self.name));
-        download_checked(&format!("{base}/{INDEX}"), &packed, &expected)?;
+                reason: format!("it names no {index}"),
+            }
+        })?;
+        let packed = scratch.join(format!("{}.{}.Packages.xz", self.name, self.arch.name()));
+        download_checked(&format!("{base}/{index}"), &packed, &expected)?;
         let text = host::output(Command::new("xz").arg("-dc").arg(&packed))?;
         Ok(control::parse_packages(&String::from_utf8_lossy(&text)))
     }

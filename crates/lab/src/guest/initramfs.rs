@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::arch::Arch;
 use crate::cache::{self, Cache, publish};
 use crate::cpio::Cpio;
 use crate::error::{LabError, Result};
@@ -40,6 +41,7 @@ pub(crate) type Program = (String, PathBuf);
 /// Packs the initramfs of one boot.
 pub(crate) fn build(
     folder: &Path,
+    arch: Arch,
     kernel: &Kernel,
     crasher: &Crasher,
     programs: &[Program],
@@ -53,7 +55,7 @@ pub(crate) fn build(
     cpio.device("dev/console", 5, 1);
     cpio.file("init", &read(&folder.join("guest/init"))?);
     cpio.file("scenario", scenario.as_bytes());
-    cpio.file("bin/busybox", &read(&busybox()?)?);
+    cpio.file("bin/busybox", &read(&busybox(arch, kernel)?)?);
     for (name, path) in programs {
         let bytes = read(path)?;
         cpio.file(&format!("bin/{name}"), &bytes);
@@ -79,29 +81,40 @@ pub(crate) fn build(
     Ok(cpio.finish())
 }
 
-fn busybox() -> Result<PathBuf> {
-    let path = PathBuf::from("/bin/busybox");
+/// The host's own, or one of the packages that were taken with the kernel.
+fn busybox(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
+    let path = match arch {
+        Arch::Amd64 => PathBuf::from("/bin/busybox"),
+        Arch::Arm64 => kernel.root.join("bin/busybox"),
+    };
     if path.is_file() {
         return Ok(path);
     }
     Err(LabError::Tool {
         command: "busybox".to_owned(),
-        reason: "not at /bin/busybox; scripts/setup.sh names the packages".to_owned(),
+        reason: format!("not at {}; scripts/setup.sh names the packages", path.display()),
     })
 }
 
 /// Compiles a file of lab/guest, or finds it compiled.
-pub(crate) fn build_program(cache: &Cache, folder: &Path, source: &str) -> Result<Program> {
+pub(crate) fn build_program(
+    cache: &Cache,
+    folder: &Path,
+    arch: Arch,
+    source: &str,
+) -> Result<Program> {
     let name = source.trim_end_matches(".c").to_owned();
     let source = folder.join("guest").join(source);
     let text = fs::read(&source).map_err(LabError::io("read", &source))?;
-    let place = cache.path("modules").join(format!("{name}-{}", cache::key([text.as_slice()])));
+    let prefix = arch.prefix();
+    let key = cache::key([text.as_slice()]);
+    let place = cache.path("modules").join(format!("{prefix}{name}-{key}"));
     let _lock = cache.lock(&name)?;
     if !place.is_file() {
         let scratch = cache.scratch()?;
         let built = scratch.path().join(&name);
         host::run(
-            Command::new("gcc-12")
+            Command::new(format!("{prefix}gcc-12"))
                 .args(["-static", "-Os", "-s", "-pthread", "-o"])
                 .arg(&built)
                 .arg(&source),

@@ -41,6 +41,7 @@ pub(crate) fn build(
     spec: &KernelSpec,
     kernel: &Kernel,
 ) -> Result<Crasher> {
+    let prefix = spec.arch.prefix();
     let source = source(folder)?;
     let parts = source.iter().map(|(_, text)| text.as_slice());
     let options = spec.make.join(" ");
@@ -68,7 +69,8 @@ pub(crate) fn build(
             .arg("-C")
             .arg(kernel.headers())
             .arg(format!("M={}", scratch.path().display()))
-            .arg(format!("CC={COMPILER}"))
+            .args(spec.arch.make())
+            .arg(format!("CC={prefix}{COMPILER}"))
             .arg("CONFIG_DEBUG_INFO_BTF_MODULES=")
             .arg(format!("KCFLAGS=-ffile-prefix-map={}/=crasher/", scratch.path().display()))
             .args(&spec.make)
@@ -79,7 +81,12 @@ pub(crate) fn build(
     let with_debug = built.join("crasher.ko");
     publish(&scratch.path().join("crasher.ko"), &with_debug)?;
     let stripped = built.join("crasher.stripped.ko");
-    host::run(Command::new("strip").args(["--strip-debug", "-o"]).arg(stripped).arg(with_debug))?;
+    host::run(
+        Command::new(format!("{prefix}strip"))
+            .args(["--strip-debug", "-o"])
+            .arg(stripped)
+            .arg(with_debug),
+    )?;
     publish(&built, &place)?;
     Ok(crasher)
 }

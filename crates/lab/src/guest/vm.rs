@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::arch::Arch;
 use crate::error::LabError;
 use crate::format::{Format, FromQemu};
 use crate::guest::console::{self, PANIC, PANIC_END, READY};
@@ -36,6 +37,7 @@ const DISK_MB: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub(crate) boot: &'a Boot,
+    pub(crate) arch: Arch,
     pub(crate) expect: &'a Expect,
     pub(crate) image: &'a Path,
     pub(crate) initramfs: &'a Path,
@@ -78,10 +80,10 @@ impl Machine<'_> {
         // setpriv: QEMU dies with the lab, however that ends.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-reboot"])
+            .args(["--pdeathsig", "KILL", self.arch.qemu(), "-nodefaults", "-no-reboot"])
             .args(["-accel", "tcg", "-cpu", &boot.cpu, "-smp", &boot.cpus.to_string()])
             .args(["-m", &boot.memory_mb.to_string(), "-display", "none"])
-            .args(["-vga", "std"])
+            .args(self.arch.machine())
             .arg("-serial")
             .arg(format!("file:{}", escaped(console)))
             .arg("-drive")
@@ -92,7 +94,7 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .arg("-append")
-            .arg(format!("console=ttyS0 panic=0 {}", boot.append).trim_end());
+            .arg(format!("console={} panic=0 {}", self.arch.console(), boot.append).trim_end());
         let in_file = |format: &&Format| format.source() == Some(FromQemu::MemoryFile);
         if let Some(file) = formats.iter().find(in_file).and_then(|f| f.files(self.folder).pop()) {
             command.args(["-machine", "memory-backend=ram0", "-object"]).arg(format!(
@@ -109,7 +111,7 @@ impl Machine<'_> {
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
-            .map_err(LabError::io("run", Path::new("setpriv qemu-system-x86_64")))?;
+            .map_err(LabError::io("run", Path::new(self.arch.qemu())))?;
         Ok(Qemu(child))
     }
 
