@@ -41,6 +41,10 @@ fn every_container_gives_the_answers_of_the_raw_memory() {
         if matches!(format, "truncated" | "overfiltered") {
             return Ok(());
         }
+        // These have no registers, so what ran is known less well: see host_formats.rs.
+        if matches!(format, "raw" | "lime") {
+            return Ok(());
+        }
         let raw = lab.dump(base).map_err(|e| e.to_string())?;
         let raw = Kernel::open_files(&raw.files).map_err(|e| e.to_string())?;
         let kernel = Kernel::open_files(&dump.files).map_err(|e| e.to_string())?;

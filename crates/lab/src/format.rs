@@ -117,19 +117,19 @@ impl Format {
             Format::Elf => Some(FromQemu::Dump { format: "elf", paging: false }),
             Format::QemuPaging => Some(FromQemu::Dump { format: "elf", paging: true }),
             Format::QemuZlib => Some(FromQemu::Dump { format: "kdump-zlib", paging: false }),
-            Format::Migration => Some(FromQemu::Migrate { filter: "cat" }),
-            Format::MigrationZstd => Some(FromQemu::Migrate { filter: "zstd -q -c" }),
+            Format::Migration => Some(FromQemu::Migrate),
             Format::Raw => Some(FromQemu::MemoryFile),
             _ => None,
         }
     }
 
-    /// The program that makes it from the ELF dump.
-    fn compressor(self) -> Option<&'static [&'static str]> {
+    /// The program that makes it, and the format that it is given.
+    fn compressor(self) -> Option<(&'static [&'static str], Format)> {
         match self {
-            Format::ElfGzip => Some(&["gzip", "-1", "-c"]),
-            Format::ElfXz => Some(&["xz", "-0", "--block-size=1MiB", "-c"]),
-            Format::ElfLz4 => Some(&["lz4", "-q", "-c"]),
+            Format::MigrationZstd => Some((&["zstd", "-q", "-c"], Format::Migration)),
+            Format::ElfGzip => Some((&["gzip", "-1", "-c"], Format::Elf)),
+            Format::ElfXz => Some((&["xz", "-0", "--block-size=1MiB", "-c"], Format::Elf)),
+            Format::ElfLz4 => Some((&["lz4", "-q", "-c"], Format::Elf)),
             _ => None,
         }
     }
@@ -173,11 +173,8 @@ pub(crate) enum FromQemu {
         /// Whether segments carry virtual addresses.
         paging: bool,
     },
-    /// migrate, through a command.
-    Migrate {
-        /// The command.
-        filter: &'static str,
-    },
+    /// migrate: once, a guest can't go on afterwards.
+    Migrate,
     /// Keeps the guest's memory in a file.
     MemoryFile,
 }
@@ -200,8 +197,10 @@ impl Converter<'_> {
         let made = match format {
             Format::Truncated => vec![self.truncate()?],
             Format::Lime => vec![self.lime()?],
-            other if other.compressor().is_some() => vec![self.compress(other)?],
-            other => self.filter(other)?,
+            other => match other.compressor() {
+                Some((program, from)) => vec![self.compress(program, from)?],
+                None => self.filter(other)?,
+            },
         };
         for (from, to) in made.iter().zip(format.files(self.folder)) {
             fs::set_permissions(from, fs::Permissions::from_mode(0o644))
@@ -233,12 +232,11 @@ impl Converter<'_> {
         Ok(made)
     }
 
-    fn compress(&self, format: Format) -> Result<PathBuf> {
+    fn compress(&self, program: &[&str], from: Format) -> Result<PathBuf> {
         let made = self.scratch.join("compressed");
-        let (program, arguments) =
-            format.compressor().and_then(<[_]>::split_first).unwrap_or((&"cat", &[]));
-        let mut command = Command::new(program);
-        command.args(arguments).arg(self.folder.join("vmcore"));
+        let file = from.files(self.folder).remove(0);
+        let mut command = Command::new("env");
+        command.args(program).arg(&file);
         host::run_to_file(&mut command, &made)?;
         Ok(made)
     }

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use kmortem_testkit::{Compression, Elf, Entry, Kdump, Load, flatten, notes, page};
+use kmortem_testkit::{
+    Compression, Elf, Entry, Kdump, Load, Migration, Record, avml, flatten, libvirt_save, lime,
+    lzop, notes, page,
+};
 
 fn main() -> std::io::Result<()> {
     let dir = std::env::args().nth(1).ok_or_else(|| std::io::Error::other("usage: seeds DIR"))?;
@@ -28,6 +31,23 @@ fn main() -> std::io::Result<()> {
     // Without its header, which the target writes.
     put("flattened", "kdump", &flatten(&kdump(6, Compression::Zstd).build(), 5000)[4096..])?;
     put("flattened", "elf", &flatten(&elf.build(), 700)[4096..])?;
+    // These without the magic numbers too: a byte chooses one.
+    let small = elf.build();
+    let behind = |kind: u8, magic: usize, bytes: &[u8]| [&[kind], &bytes[magic..]].concat();
+    put("compressed", "gzip", &behind(0, 4, &gzip(&small)))?;
+    put("compressed", "zstd", &behind(3, 4, &Compression::Zstd.compress(&small)))?;
+    put("compressed", "lzop", &behind(5, 9, &lzop(&small, 3000)))?;
+    let mut stream = Migration::of(3);
+    stream.records.push(Record::Fill(1, 0, 1));
+    stream.records.push(Record::Page(0, 1, page(9)));
+    put("migration", "stream", &behind(1, 8, &stream.build()))?;
+    let mapped = Migration { mapped: Some(4096), ..Migration::of(3) };
+    put("migration", "mapped", &behind(1, 8, &mapped.build()))?;
+    put("migration", "saved", &behind(0, 16, &libvirt_save(&Migration::of(1).build(), 0)))?;
+    let ranges = [(0x1000, page(1)), (0x10_0000, page(2))];
+    put("memory_image", "lime", &behind(0, 8, &lime(&ranges)))?;
+    put("memory_image", "avml", &behind(1, 8, &avml(&ranges)))?;
+    put("memory_image", "raw", &behind(2, 0, &page(5)))?;
     put("vmcoreinfo", "kernel", VMCOREINFO.as_bytes())?;
     put("elf_notes", "qemu", &all_notes())
 }
@@ -55,6 +75,17 @@ fn kdump(version: u32, compression: Compression) -> Kdump {
     dump.vmcoreinfo = VMCOREINFO.into();
     dump.notes = all_notes();
     dump
+}
+
+/// RFC 1952: a header around deflate's stream, which zlib's has within.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let zlib = Compression::Zlib.compress(bytes);
+    let mut file = b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec();
+    file.extend(&zlib[2..zlib.len() - 4]);
+    // The checksum, which is wrong: what came before it counts.
+    file.extend([0; 4]);
+    file.extend((bytes.len() as u32).to_le_bytes());
+    file
 }
 
 fn elf() -> Elf {

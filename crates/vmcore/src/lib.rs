@@ -34,6 +34,7 @@ pub mod cpu;
 pub mod elf_note;
 pub mod overlay;
 pub mod source;
+pub mod support;
 pub mod vmcoreinfo;
 pub mod writer;
 

@@ -1,5 +1,8 @@
 //! LiME, AVML, raw memory, /proc/kcore: images without a kernel's own headers.
 
+// A test: its panic is the failure.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use kmortem_testkit::{Elf, Load, avml, lime, notes, page};
@@ -143,8 +146,7 @@ fn raw_memory_is_known_by_the_kernel_in_it() {
 #[test]
 fn the_running_kernels_core() {
     // fs/proc/kcore.c: notes of a process beside VMCOREINFO, segments without a physical address.
-    let mut core = Elf::default();
-    core.notes = vec![
+    let notes = vec![
         notes::prstatus_x86_64(0, &[0; 27]),
         notes::note("CORE", 3, &[0; 136]),
         notes::note("CORE", 4, &[0; 64]),
@@ -152,13 +154,13 @@ fn the_running_kernels_core() {
     ];
     let load =
         |vaddr, paddr, bytes: Vec<u8>| Load { vaddr, paddr, mem_len: bytes.len() as u64, bytes };
-    core.loads = vec![
+    let loads = vec![
         load(0xffff_ffff_ff60_0000, u64::MAX, page(50)),
         load(0xffff_ffff_8100_0000, 0x2000, page(2)),
         load(0xffff_c900_0000_0000, u64::MAX, page(51)),
         load(0xffff_8880_0000_1000, 0x1000, pages(1..20)),
     ];
-    let image = common::open(core.build());
+    let image = common::open(Elf { notes, loads, ..Elf::default() }.build());
     (1..20).for_each(|pfn| common::assert_page(&image, pfn));
     assert!(image.info().oddities.iter().any(|odd| odd.contains("no physical address")));
     assert_eq!(image.vmcoreinfo().and_then(|info| info.osrelease()), Some("6.1.0"));

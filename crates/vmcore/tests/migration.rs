@@ -1,5 +1,8 @@
 //! QEMU's migration stream, alone and in a saved guest of libvirt's.
 
+// A test: its panic is the failure.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::single_range_in_vec_init)]
+
 mod common;
 
 use kmortem_testkit::{Migration, Record, libvirt_save, page};
@@ -130,7 +133,7 @@ fn contradictions_are_named() {
     assert!(why(with(&word(0x7000 | 0x28))).contains("a page at 0x7000 of \"pc.ram\""));
     assert!(why(with(&[word(8), vec![2, b'n', b'o']].concat())).contains("\"no\""));
     assert!(why(with(&word(0x800))).contains("flags 0x800"));
-    assert!(why(with(&word(u64::MAX & !0xfff | 0x28))).contains("of \"pc.ram\""));
+    assert!(why(with(&word(!0xfff | 0x28))).contains("of \"pc.ram\""));
 
     for (flag, what) in [(0x40, "xbzrle"), (0x100, "compress"), (0x80, "RDMA")] {
         assert!(common::refusal(with(&word(flag))).contains(what));

@@ -182,7 +182,7 @@ impl Machine<'_> {
                     }
                     monitor.execute("dump-guest-memory", arguments, MONITOR_LIMIT)?;
                 }
-                Some(FromQemu::Migrate { filter }) => migrate(monitor, filter, &path)?,
+                Some(FromQemu::Migrate) => migrate(monitor, &path)?,
                 // It is there already.
                 Some(FromQemu::MemoryFile) | None => {}
             }
@@ -202,9 +202,9 @@ impl Machine<'_> {
 }
 
 /// Has the stopped guest's state written to a file.
-fn migrate(monitor: &mut Monitor, filter: &str, path: &Path) -> Result<(), String> {
+fn migrate(monitor: &mut Monitor, path: &Path) -> Result<(), String> {
     // QEMU gives the command to a shell; paths of the cache have no quotes.
-    let uri = format!("exec:{filter} > '{}'", path.display());
+    let uri = format!("exec:cat > '{}'", path.display());
     monitor.execute("migrate", json!({ "uri": uri }), MONITOR_LIMIT)?;
     let started = Instant::now();
     while started.elapsed() < MONITOR_LIMIT {

@@ -28,8 +28,26 @@ use crate::codec::{self, Codec};
 use crate::error::OpenError;
 use crate::info::ContainerInfo;
 use crate::source::{Fields, Source};
+use crate::support::Support;
 
-pub(super) const FORMAT: Format = Format { probe, open, splits: false };
+pub(super) const FORMAT: Format = Format { probe, open, splits: false, support: SUPPORT };
+
+const SUPPORT: &[Support] = &[
+    Support {
+        container: "LiME, format lime",
+        read: "yes",
+        write: "",
+        real: "",
+        synthetic: "lab: `k612-null-host.lime`, put together from QEMU's memory file; unit tests",
+    },
+    Support {
+        container: "AVML, compressed (LiME version 2)",
+        read: "yes, in place",
+        write: "",
+        real: "",
+        synthetic: "unit tests",
+    },
+];
 
 const LIME: &[u8] = b"EMiL";
 const AVML: &[u8] = b"AVML";

@@ -28,6 +28,7 @@ use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo};
 use crate::origin::Origin;
 use crate::source::Source;
+use crate::support::Support;
 
 pub use compressed::{OpenOptions, Progress, Unpacking};
 
@@ -126,9 +127,54 @@ pub(crate) struct Format {
     open: fn(inputs: Vec<Input>) -> Result<Opened, OpenError>,
     /// Whether a dump may lie in several files.
     splits: bool,
+    /// Its rows in docs/formats.md.
+    pub(crate) support: &'static [Support],
 }
 
-const FORMATS: &[Format] = &[kdump::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
+/// The row of memory without a container.
+pub(crate) const RAW_SUPPORT: &[Support] = raw::SUPPORT;
+
+/// Rows of what may lie around a container.
+pub(crate) const LAYERS_SUPPORT: &[Support] = &[
+    Support {
+        container: "flattened stream (makedumpfile -F) of kdump-compressed or ELF",
+        read: "yes, in place",
+        write: "`flattened`, `flattened-...`; `rearranged` undoes it",
+        real: "`k61-sysrq.flattened`, `k61-sysrq.qemu-zlib`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "archive: ELF core in zstd's seekable format, a kernel's own pages in a base",
+        read: "yes, in place; any file in zstd's seekable format",
+        write: "`archive`",
+        real: "",
+        synthetic: "conversions of the lab's dumps",
+    },
+    Support {
+        container: "libvirt's saved guest (`virsh save`, managed save)",
+        read: "yes: raw, gzip, bzip2, xz, lzop, zstd, sparse",
+        write: "",
+        real: "",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "gzip, bzip2 around any of these",
+        read: "yes, unpacked to a temporary file",
+        write: "",
+        real: "`k612-null-host.elf-gzip`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "xz, zstd, lz4, lzop around any of these",
+        read: "yes, in place where the blocks are small, else as gzip",
+        write: "",
+        real: "`k612-null-host.elf-xz`, `k612-null-host.elf-lz4`, `k612-null-host.migration-zstd`",
+        synthetic: "unit tests",
+    },
+];
+
+pub(crate) const FORMATS: &[Format] =
+    &[kdump::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.

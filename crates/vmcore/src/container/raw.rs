@@ -19,6 +19,15 @@ use super::{Input, Opened};
 use crate::error::OpenError;
 use crate::info::{ContainerInfo, Machine};
 use crate::source::Source;
+use crate::support::Support;
+
+pub(super) const SUPPORT: &[Support] = &[Support {
+    container: "raw memory: QEMU's memory-backend-file and `pmemsave`, LiME's padded, ...",
+    read: "yes: alone where a kernel is found in it, or one or several as FILE@ADDRESS",
+    write: "`raw`",
+    real: "`k612-null-host.raw`, `k510-hung-host.raw`, `k61-sysrq-5g.raw`",
+    synthetic: "unit tests",
+}];
 
 const PAGE: u64 = 4096;
 const WINDOW: u64 = 1 << 20;
@@ -129,27 +138,29 @@ impl Evidence {
     }
 
     /// Notes what a page of the direct map's tables maps: entries of large pages (present, bit 7)
-    /// with the same flags, each one 2 MiB or 1 GiB behind the one before.
+    /// with the same flags, each one 2 MiB or 1 GiB behind the one before. The kernel's have the
+    /// bits accessed and dirty set from the start, and are not executable; those of its first
+    /// steps, which map all of 4 GiB (arch/x86/boot/compressed/head_64.S), are neither.
     fn look_at(&mut self, page: &[u8]) {
-        const LARGE: u64 = 0x81;
+        const LARGE: u64 = 1 << 63 | 0xe1;
         const ADDR: u64 = 0x000f_ffff_ffff_f000;
-        let entry = |index: usize| {
-            let bytes = page.get(index * 8..index * 8 + 8)?.try_into().ok()?;
-            Some(u64::from_le_bytes(bytes)).filter(|entry| entry & LARGE == LARGE)
-        };
-        // Most pages are no tables: a look at a few entries is enough.
-        if [1, 2, 3, 256, 510].iter().all(|index| entry(*index).is_none()) {
-            return;
-        }
-        for (size, least) in [(2 << 20, 64), (1 << 30, 2)] {
-            let mut run = 1;
-            for index in 1..512 {
-                let pair = entry(index - 1).zip(entry(index));
-                let follows = pair.is_some_and(|(before, this)| this == before.wrapping_add(size));
-                run = if follows { run + 1 } else { 1 };
-                if let Some(last) = entry(index).filter(|_| follows && run >= least) {
-                    self.claim((last & ADDR & !(size - 1)).saturating_add(size));
+        const SIZES: [(u64, u32); 2] = [(2 << 20, 64), (1 << 30, 2)];
+        let mut before = 0;
+        let mut runs = [1; 2];
+        // Where in a table the direct map starts is random: all entries count.
+        for bytes in page.as_chunks::<8>().0 {
+            let entry = u64::from_le_bytes(*bytes);
+            if entry & LARGE == LARGE {
+                for ((size, least), run) in SIZES.iter().zip(&mut runs) {
+                    *run = if entry.wrapping_sub(*size) == before { *run + 1 } else { 1 };
+                    if *run >= *least {
+                        self.claim((entry & ADDR & !(size - 1)).saturating_add(*size));
+                    }
                 }
+                before = entry;
+            } else {
+                // Not present: no entry follows it.
+                before = 0;
             }
         }
     }
@@ -242,7 +253,9 @@ mod tests {
         assert_eq!(layout(&found, 5 * GIB), [(0, 3 * GIB, 0), (4 * GIB, 2 * GIB, 3 * GIB)]);
         assert_eq!(layout(&found, 6 * GIB), [(0, 6 * GIB, 0)]);
         assert_eq!(layout(&evidence(&tables[..1]), 2 * GIB), [(0, 2 * GIB, 0)]);
-        let gib_pages = evidence(&[table(GIB, GIB, 2), table(4 * GIB, GIB, 3)]);
+        // Not from the table's start on: the kernel's map starts at a random place.
+        let moved = |table: Vec<u8>| [vec![0; 8 * 300], table[..8 * 212].to_vec()].concat();
+        let gib_pages = evidence(&[moved(table(GIB, GIB, 2)), moved(table(4 * GIB, GIB, 3))]);
         assert_eq!((gib_pages.end_below_4g, gib_pages.end_above_4g), (3 * GIB, 7 * GIB));
     }
 
@@ -251,6 +264,9 @@ mod tests {
         let noise: Vec<u8> =
             (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         assert_eq!(evidence(&[noise, vec![0xff; 4096], vec![0; 4096]]), Evidence::default());
+        // What the kernel was unpacked with, still in memory: 0x183.
+        let boot = (0..512u64).map(|n| (3 << 30 | n << 21) | 0x183);
+        assert_eq!(evidence(&[boot.flat_map(u64::to_le_bytes).collect()]), Evidence::default());
         // A few large pages of a process that happen to follow one another.
         assert_eq!(evidence(&[table(5 * GIB, 2 << 20, 20)]), Evidence::default());
     }

@@ -93,6 +93,13 @@ pub(super) fn unpack(
             },
         });
     }
+    if sink.file.is_some() {
+        oddities.push(format!(
+            "{} is unpacked anew each time it is opened; `kmortem convert --to archive` makes a \
+             form that is read in place",
+            kind.name()
+        ));
+    }
     let place = if sink.file.is_some() { "a temporary file" } else { "memory" };
     let layer = format!("{} (unpacked to {place})", kind.name());
     let source = sink.finish().map_err(fail)?;

@@ -31,8 +31,33 @@ use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, Utsname};
 use crate::origin::{self, Origin};
 use crate::source::Source;
+use crate::support::Support;
 
-pub(super) const FORMAT: Format = Format { probe, open, splits: false };
+pub(super) const FORMAT: Format = Format { probe, open, splits: false, support: SUPPORT };
+
+const SUPPORT: &[Support] = &[
+    Support {
+        container: "ELF core (/proc/vmcore, makedumpfile -E)",
+        read: "yes",
+        write: "`elf`",
+        real: "`k61-sysrq.filtered-elf`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "ELF core by QEMU and libvirt (`dump-guest-memory`, also -p; `virsh dump --memory-only`)",
+        read: "yes, with or without VMCOREINFO, more than 65534 segments too",
+        write: "",
+        real: "every boot of the lab, `k612-null-host.qemu-paging`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "/proc/kcore and /proc/vmcore of the running machine",
+        read: "yes, read as it goes",
+        write: "",
+        real: "",
+        synthetic: "unit tests: kcore's segments and notes",
+    },
+];
 
 /// Pages are 4096 bytes in all that is written for x86_64. An aarch64 kernel with larger ones
 /// still has its segments in multiples of this. Only our own cores say another size.

@@ -33,8 +33,34 @@ use crate::dump_header::DumpHeader;
 use crate::elf_note;
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo, Utsname};
+use crate::support::Support;
 
-pub(super) const FORMAT: Format = Format { probe, open, splits: true };
+pub(super) const FORMAT: Format = Format { probe, open, splits: true, support: SUPPORT };
+
+const SUPPORT: &[Support] = &[
+    Support {
+        container: "kdump-compressed, versions 1 to 6 (makedumpfile)",
+        read: "yes: raw, zlib, lzo, snappy, zstd; cut off; filtered",
+        write: "`kdump-raw`, `kdump-zlib`, `kdump-lzo`, `kdump-snappy`, `kdump-zstd`",
+        real: "`k61-sysrq.kdump-raw`, `.kdump-zlib`, `.kdump-lzo`, `.kdump-zstd`, `.truncated`, \
+               `k612-sysrq.overfiltered`",
+        synthetic: "unit tests: all versions and codecs",
+    },
+    Support {
+        container: "split kdump-compressed (makedumpfile --split)",
+        read: "yes: name all parts",
+        write: "`--split`",
+        real: "`k61-sysrq.split`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "kdump-compressed by QEMU and libvirt (`dump-guest-memory -z`, -l, -s; `virsh dump --memory-only --format`)",
+        read: "yes, also with an empty utsname and without VMCOREINFO",
+        write: "",
+        real: "`k61-sysrq.qemu-zlib`",
+        synthetic: "unit tests",
+    },
+];
 
 /// Flags of a page descriptor, and of the header's status.
 const CODECS: [(u32, Codec); 4] =

@@ -40,8 +40,26 @@ use super::{Container, Format, Input, Opened, Stored};
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo};
 use crate::source::Source;
+use crate::support::Support;
 
-pub(super) const FORMAT: Format = Format { probe, open, splits: false };
+pub(super) const FORMAT: Format = Format { probe, open, splits: false, support: SUPPORT };
+
+const SUPPORT: &[Support] = &[
+    Support {
+        container: "QEMU migration stream (`virsh dump`, `migrate exec:`)",
+        read: "yes, with the CPUs' registers; no xbzrle, compress, RDMA",
+        write: "",
+        real: "`k612-null-host.migration`, `k510-hung-host.migration`, `k61-sysrq-5g.migration`",
+        synthetic: "unit tests",
+    },
+    Support {
+        container: "QEMU migration stream, mapped-ram (QEMU 9.0, with multifd too)",
+        read: "yes",
+        write: "",
+        real: "",
+        synthetic: "unit tests",
+    },
+];
 
 pub(super) const MAGIC: &[u8] = b"QEVM";
 
