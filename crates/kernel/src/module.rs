@@ -451,3 +451,32 @@ fn read_symbols(kernel: &Kernel, module: &Module) -> Result<ModuleSymbols> {
     let areas = module.memory.iter().map(|m| (m.range.clone(), m.text)).collect();
     Ok(ModuleSymbols { sorted, areas })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_end_with_their_area_and_data_with_its_size() {
+        let symbol = |at, kind, name: &str, size| (at, kind, name.to_owned(), size);
+        let symbols = ModuleSymbols {
+            sorted: vec![
+                symbol(0x1010, b't', "first", 0x20),
+                symbol(0x1080, b't', "last", 0x10),
+                symbol(0x3000, b'd', "table", 0x40),
+                symbol(0x3080, b'd', "unsized", 0),
+            ],
+            areas: vec![(0x1000..0x2000, true), (0x3000..0x4000, false), (0x5000..0x6000, false)],
+        };
+        let at = |addr| symbols.lookup(addr).map(|found| (found.name, found.offset));
+        let named = |name: &str, offset| Some((name.to_owned(), offset));
+        // Code reaches up to the next function, or the end of its area.
+        assert_eq!(at(0x1070), named("first", 0x60));
+        assert_eq!(at(0x1fff), named("last", 0xf7f));
+        assert_eq!(at(0x303f), named("table", 0x3f));
+        assert_eq!(at(0x3040), None);
+        assert_eq!(at(0x3fff), named("unsized", 0xf7f));
+        // Before the first one, between areas, in an area that has none.
+        assert_eq!([at(0x100f), at(0x2000), at(0x5000)], [None, None, None]);
+    }
+}

@@ -49,6 +49,10 @@ impl Variables {
         let (mount, modules, caches) = (answer(3), answer(4), answer(5));
         let (pages, stacks) = (answer(6), answer(7));
         let has_memory = |row: &[&str]| row[0] != "1" && row.len() == 9 && row[7] != "0";
+        // Of a file: the last bit of an anonymous page's is a mark.
+        let is_cached = |row: &[&str]| {
+            row.len() > 6 && row[6].contains("uptodate") && row[2].ends_with(['0', '8'])
+        };
         let is_file = |row: &[&str]| row.len() > 5 && row[4] == "REG" || row.get(4) == Some(&"CHR");
         let found = [
             // The task_struct of PID 1, of kthreadd.
@@ -71,6 +75,8 @@ impl Variables {
             ("path", row(files, "FD", is_file, 5)),
             // A page that is in use.
             ("page", row(pages, "PAGE", |row| row.len() > 5 && row[4] == "1", 0)),
+            // The address_space of one in the page cache.
+            ("mapping", row(pages, "PAGE", is_cached, 2)),
             // The offset of a per-CPU variable.
             ("runqueues", answer(8).split(' ').next().map(str::to_owned)),
             ("mount", row(mount, "MOUNT", |_| true, 0)),

@@ -207,9 +207,8 @@ mod tests {
     use super::*;
     use kmortem_kernel::gaps::Gaps;
 
-    #[test]
-    fn each_kind_of_file_has_a_name() {
-        let file = |fd, kind, path: Option<&str>, deleted| OpenFile {
+    fn file(fd: u32, kind: Option<FileKind>, path: Option<&str>, deleted: bool) -> OpenFile {
+        OpenFile {
             fd,
             file: 0xff14_9463_c26a_3600,
             dentry: path.map(|_| 0xff14_9463_c219_f480),
@@ -221,7 +220,26 @@ mod tests {
             position: None,
             close_on_exec: None,
             gaps: Gaps::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_by_descriptor_address_and_path() {
+        let console = file(0, Some(FileKind::CharDevice), Some("/dev/console"), false);
+        for text in ["0", "/dev", "console", "ff149463c26a3600", "ff149463c14683c0"] {
+            assert!(has(&console, text), "{text}");
+        }
+        assert!(!has(&console, "1") && !has(&console, "ff149463c26a3601"));
+        // The number of an inode is no part of a path.
+        for path in ["pipe:[115]", "socket:[115]"] {
+            let nameless = file(7, None, Some(path), false);
+            assert!(!has(&nameless, "115") && !has(&nameless, "1") && has(&nameless, "7"));
+        }
+        assert!(!has(&file(7, None, None, false), "ff149463c14683c0"));
+    }
+
+    #[test]
+    fn each_kind_of_file_has_a_name() {
         let mut files = TaskFiles {
             files_struct: 0,
             root: Some("/".into()),

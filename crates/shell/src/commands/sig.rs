@@ -296,6 +296,25 @@ mod tests {
     use kmortem_kernel::signal::{Handler, QueuedSignal};
 
     #[test]
+    fn names_of_a_set_fill_lines_of_80_columns() {
+        let shown = |set| {
+            let mut text = Vec::new();
+            render_set(&mut text, set).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(shown(0), "(none)\n");
+        assert_eq!(shown(0b11), "SIGHUP SIGINT\n");
+        let all = shown(u64::MAX);
+        assert_eq!(all.split_whitespace().collect::<Vec<_>>(), names_in(u64::MAX));
+        let lines: Vec<&str> = all.lines().collect();
+        assert!(lines.iter().all(|line| line.len() <= 80));
+        for pair in lines.windows(2) {
+            let next = pair[1].split(' ').next().unwrap();
+            assert!(pair[0].len() + 1 + next.len() > 80, "{next} fits behind {}", pair[0]);
+        }
+    }
+
+    #[test]
     fn queues_hang_below_their_sets() {
         let task = testing::task(1234, "procsig");
         let action = SignalAction {

@@ -256,9 +256,10 @@ fn maple(
     Ok(broken)
 }
 
-/// The slots that lead to `index`, 64 to a node (`XA_CHUNK_SHIFT` is 6).
+/// The slots that lead to `index`, 64 to a node (`XA_CHUNK_SHIFT` is 6); crash's word for the only
+/// entry of a tree without nodes.
 fn place(index: u64, top: Option<u8>) -> String {
-    let Some(top) = top else { return "root".to_owned() };
+    let Some(top) = top else { return "direct/0".to_owned() };
     let slots = (0..=top.min(60)).step_by(6).rev().map(|shift| format!("/{}", index >> shift & 63));
     format!("root{}", slots.collect::<String>())
 }
@@ -271,6 +272,6 @@ mod tests {
     fn places_name_the_slots_from_the_root() {
         assert_eq!(place(90, Some(6)), "root/1/26");
         assert_eq!(place(5, Some(0)), "root/5");
-        assert_eq!(place(0, None), "root");
+        assert_eq!(place(0, None), "direct/0");
     }
 }

@@ -74,6 +74,9 @@ fn show(
     args: &Args,
     out: &mut Output<'_>,
 ) -> Result<(), CommandError> {
+    if args.words.is_empty() {
+        return Err(no_address());
+    }
     // Titles of page records stand above the first, as in crash.
     let mut titled = false;
     for task in chosen {
@@ -98,8 +101,7 @@ fn translate(
     let command = COMMAND.name;
     let kernel = session.kernel();
     if args.words.is_empty() {
-        let what = "say which address".to_owned();
-        return Err(CommandError::Usage { command, what });
+        return Err(no_address());
     }
     for (i, word) in address::with_expressions(&args.words).iter().enumerate() {
         let addr = address::address(command, kernel, word)?;
@@ -120,6 +122,10 @@ fn translate(
         }
     }
     Ok(())
+}
+
+fn no_address() -> CommandError {
+    CommandError::Usage { command: COMMAND.name, what: "say which address".to_owned() }
 }
 
 fn of_kernel(
@@ -198,7 +204,7 @@ fn user(
     if way.physical.is_none() && swap.is_none() && vma.vma.file != 0 {
         let page = kernel.page_size();
         let offset = (addr - vma.vma.start) / page * page + vma.vma.pgoff * page;
-        writeln!(out, "\nFILE: {}  OFFSET: {offset:x}", vma.file())?;
+        render_file(out, &vma.file(), offset)?;
     }
     page_record(kernel, &way, titled, out)
 }
@@ -229,6 +235,11 @@ fn render_page(out: &mut dyn Write, way: &Translation, usual: &str) -> io::Resul
         _ => "  (1GB)",
     };
     writeln!(out, "  PAGE: {:x}{size_name}", physical & !(size - 1))
+}
+
+/// The place in a file of a page that is not in memory: an empty line behind it, too, as in crash.
+fn render_file(out: &mut dyn Write, file: &str, offset: u64) -> io::Result<()> {
+    writeln!(out, "\nFILE: {file}  OFFSET: {offset:x}\n")
 }
 
 /// What the last entry says, if it says anything.

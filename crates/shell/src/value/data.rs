@@ -14,8 +14,9 @@ pub(crate) enum Value {
     Bool(u64),
     /// A floating-point number.
     Float(f64),
-    /// A constant of an enum. `text` is what its bits are called, if they have a name.
-    Enum { bits: u64, size: u64, text: Option<String> },
+    /// A constant of an enum. `text` is what its bits are called, if they have a name. `signed`: one
+    /// of its constants is below zero.
+    Enum { bits: u64, size: u64, signed: bool, text: Option<String> },
     /// A pointer, the symbol that it points into (`init_task+8`), and the text of a `char *`.
     Pointer { addr: u64, symbol: Option<String>, text: Option<Result<Text, String>> },
     /// An array of `len` elements, of which the first are here.
@@ -66,9 +67,10 @@ impl Serialize for Value {
             Value::Bool(bits) => serializer.serialize_u64(*bits),
             Value::Float(number) => serializer.serialize_f64(*number),
             Value::Enum { text: Some(text), .. } => serializer.serialize_str(text),
-            Value::Enum { bits, size, .. } => {
+            Value::Enum { bits, size, signed: true, .. } => {
                 serializer.serialize_i64(signed_value(u128::from(*bits), *size) as i64)
             }
+            Value::Enum { bits, .. } => serializer.serialize_u64(*bits),
             Value::Pointer { addr, symbol, text } => {
                 let mut map = serializer.serialize_map(None)?;
                 map.serialize_entry("address", &format!("{addr:#x}"))?;

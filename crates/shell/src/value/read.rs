@@ -6,6 +6,7 @@ use kmortem_kernel::Kernel;
 use super::bytes::Bytes;
 use super::data::{Member, Text, Value};
 use super::declare;
+use super::expression::lookup::type_of_symbol;
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -104,7 +105,9 @@ impl<'k> Reader<'k> {
             }
             Kind::Enum | Kind::Enum64 => {
                 let bits = extend(integer()?, width, size, ty.is_signed()) as u64;
-                Value::Enum { bits, size, text: constant(ty, bits, size) }
+                // As gdb has it, whose enums are `unsigned` otherwise.
+                let signed = ty.enumerators().any(|constant| constant.value < 0);
+                Value::Enum { bits, size, signed, text: constant(ty, bits, size) }
             }
             Kind::Float => match bytes.integer(offset, size)? {
                 bits if size == 4 => Value::Float(f64::from(f32::from_bits(bits as u32))),
@@ -154,7 +157,10 @@ impl<'k> Reader<'k> {
         });
         let mut name = symbol(self.kernel, addr);
         // Literals have no names: what stands before them is something else.
-        if matches!(text, Some(Ok(_))) && is_inside_read_only_data(self.kernel, addr) {
+        if matches!(text, Some(Ok(_)))
+            && is_inside_read_only_data(self.kernel, addr)
+            && !is_inside_variable(self.kernel, addr)
+        {
             name = None;
         }
         Value::Pointer { addr, symbol: name, text }
@@ -283,6 +289,14 @@ fn extend(bits: u128, width: Option<u32>, size: u64, signed: bool) -> u128 {
     }
     let whole = 1_u128.checked_shl(size as u32 * 8).map_or(u128::MAX, |bit| bit - 1);
     (bits | u128::MAX << width) & whole
+}
+
+/// Whether `addr` lies in the variable that begins before it, as far as that one's type is known.
+fn is_inside_variable(kernel: &Kernel, addr: u64) -> bool {
+    kernel.symbol_at(addr).is_some_and(|found| {
+        let size = type_of_symbol(kernel, &found.name).size();
+        size.is_some_and(|size| found.offset < size)
+    })
 }
 
 /// What gdb calls the value of an enum: its constant; where all constants are sets of bits, those

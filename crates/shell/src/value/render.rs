@@ -99,10 +99,11 @@ pub(super) fn scalar_text(value: &Value, style: Style) -> String {
             (None, false, 1) => "true".to_owned(),
             (None, false, bits) => bits.to_string(),
         },
-        Value::Enum { bits, size, text } => match (format, text) {
+        Value::Enum { bits, size, signed, text } => match (format, text) {
             (Some(format), _) => formatted(u128::from(*bits), *size, false, format),
             (None, Some(text)) => text.clone(),
-            (None, None) => signed_value(u128::from(*bits), *size).to_string(),
+            (None, None) if *signed => signed_value(u128::from(*bits), *size).to_string(),
+            (None, None) => bits.to_string(),
         },
         Value::Pointer { addr, symbol, text } => match format {
             Some(format) => formatted(u128::from(*addr), 8, false, format),
@@ -208,7 +209,10 @@ mod tests {
             member("next", Value::Pointer { addr: 16, symbol: Some("a+8".into()), text: None }),
             member("on", Value::Bool(1)),
             member("byte", Value::Character { bits: 0x41, signed: false }),
-            member("state", Value::Enum { bits: 1, size: 4, text: Some("RUN".into()) }),
+            member(
+                "state",
+                Value::Enum { bits: 1, size: 4, signed: false, text: Some("RUN".into()) },
+            ),
             member("empty", Value::Record(Vec::new())),
             member("gone", Value::Unreadable("filtered".into())),
         ])
@@ -237,6 +241,19 @@ mod tests {
         let all = all.map(|(letter, bits)| with(letter, bits));
         assert_eq!(all, ["0xff", "1010", "010", "65 'A'", "0x00000005", "-1"]);
         assert_eq!(with('u', 0xffff_ffff), "4294967295");
+    }
+
+    #[test]
+    fn unknown_constants_are_numbers_with_a_sign_if_one_of_the_enum_has_it() {
+        let shown = |signed, text: Option<&str>| {
+            let text = text.map(str::to_owned);
+            let value = Value::Enum { bits: 0xc051_ea88, size: 4, signed, text };
+            (rendered(&value, Style::default()), serde_json::to_string(&value).unwrap())
+        };
+        let both = |text: &str| (text.to_owned(), text.to_owned());
+        assert_eq!(shown(false, None), both("3226593928"));
+        assert_eq!(shown(true, None), both("-1068373368"));
+        assert_eq!(shown(true, Some("A")), ("A".to_owned(), "\"A\"".to_owned()));
     }
 
     #[test]

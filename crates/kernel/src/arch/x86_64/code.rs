@@ -157,6 +157,36 @@ mod tests {
         text_of(&mut formatter(), &instruction, bytes).0
     }
 
+    /// Instructions of a function `f`, one to a byte.
+    fn function(texts: &[&str]) -> Vec<CodeLine> {
+        let lines = (0_u64..).zip(texts).map(|(offset, text)| CodeLine {
+            address: 0x1000 + offset,
+            symbol: Some(SymbolAt { name: "f".into(), offset, size: 64, module: None }),
+            bytes: "90".to_owned(),
+            text: (*text).to_owned(),
+            target: None,
+            target_symbol: None,
+            target_in_text: false,
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn padding_behind_a_function_is_none_of_it() {
+        let lines = |texts: &[&str]| lines_of_function(&function(texts));
+        assert_eq!(lines(&["endbr64", "ud2", "nopl   0x0(%rax)", "nop"]), 2);
+        // A return has room for a jump, an indirect jump one trap.
+        assert_eq!(lines(&["endbr64", "ret", "int3", "int3", "int3", "int3", "int3", "nop"]), 6);
+        assert_eq!(lines(&["endbr64", "jmp    *%rax", "int3", "int3"]), 3);
+        assert_eq!(lines(&[]), 0);
+    }
+
+    #[test]
+    fn room_for_a_call_in_front_of_a_function_is_all_padding() {
+        assert_eq!(lines_of_function(&function(&["nop"; 16])), 16);
+        assert_eq!(lines_of_function(&function(&["int3"; 16])), 16);
+    }
+
     #[test]
     fn text_is_that_of_binutils() {
         for (bytes, expected) in [

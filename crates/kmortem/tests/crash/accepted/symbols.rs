@@ -1,6 +1,7 @@
 //! Symbols, and code.
 
 use super::{Accepted, hex};
+use crate::normal::NOTHING;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
@@ -22,6 +23,37 @@ pub(super) const ROWS: &[Accepted] = &[
             }
         },
         documented: "ends at a label that is aligned like a function",
+    },
+    Accepted {
+        commands: &["dis common_interrupt_return"],
+        explain: |hunk| {
+            // 5.10: `native_iret` is such a label, with padding before it.
+            const END: [&str; 3] = [">:\tnop", ">:\txchg   %ax,%ax", " <native_iret>:\tiretq"];
+            if hunk.kmortem.is_empty() && hunk.crash.len() <= END.len() {
+                hunk.crash.retain(|line| !END.iter().any(|end| line.ends_with(end)));
+            }
+        },
+        documented: "ends at a label that is aligned like a function",
+    },
+    Accepted {
+        commands: &["dis start_kernel"],
+        explain: |hunk| {
+            // Functions are aligned to 16 bytes.
+            if hunk.crash.is_empty() && hunk.kmortem.len() < 16 {
+                hunk.kmortem.retain(|line| !line.ends_with(">:\tint3"));
+            }
+        },
+        documented: "`dis` of init code that the kernel has given back",
+    },
+    Accepted {
+        commands: &["rustfilt notmangled"],
+        explain: |hunk| {
+            if hunk.kmortem == [NOTHING] && hunk.crash == ["Not a rust symbol:", "notmangled"] {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
+        documented: "`rustfilt` of a name that is not mangled",
     },
     Accepted {
         commands: &["dis {modbase}"],
