@@ -184,7 +184,8 @@ fn user(
             let pid = task.map(|task| task.pid);
             return Ok(out.row(&Row { way: &way, pid, vma: None, swap: None })?);
         }
-        return Ok(render_head(out, &way, 10, "(not accessible)")?);
+        render_head(out, &way, 10, "(not accessible)")?;
+        return Ok(writeln!(out)?);
     };
     let way = kernel.user_translation(task.mm, addr).map_err(failed(COMMAND.name))?;
     let entry = way.entries.last().map(|last| pte::Entry::read(kernel, last.value));

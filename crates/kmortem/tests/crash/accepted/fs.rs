@@ -6,8 +6,35 @@ use crate::normal::NOTHING;
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["mount *"],
-        explain: |hunk| hunk.take_pairs(first_mount),
+        explain: |hunk| {
+            hunk.take_pairs(first_mount);
+            // The word names none.
+            if hunk.kmortem == [NOTHING] && hunk.crash.iter().all(|line| is_root_mount(line)) {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
         documented: "`mount WORD`: the first mount, whatever the word",
+    },
+    Accepted {
+        commands: &["mount {dentry}", "mount {inode}"],
+        explain: |hunk| {
+            if hunk.crash == [NOTHING] && hunk.kmortem.iter().all(|line| is_mount(line)) {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
+        documented: "of an inode or dentry those of its file system",
+    },
+    Accepted {
+        commands: &["files -p {dentry}"],
+        explain: |hunk| {
+            const OWN: &str = "files: do_xarray: callback operation failed";
+            if hunk.kmortem.is_empty() {
+                hunk.crash.retain(|line| !line.is_empty() && !line.starts_with(OWN));
+            }
+        },
+        documented: "`files -p` of an address that is no inode",
     },
     Accepted {
         commands: &["mount -f*"],
@@ -50,10 +77,18 @@ fn is_listed_file(line: &str) -> bool {
     matches!(first, "" | "MOUNT" | "DENTRY" | "OPEN" | "(none)") || hex(first).is_some()
 }
 
+/// A mount, or the title above it.
+fn is_mount(line: &str) -> bool {
+    line.split_whitespace().count() == 5
+}
+
+fn is_root_mount(line: &str) -> bool {
+    is_mount(line) && (line.ends_with(" /") || line.ends_with(" DIRNAME"))
+}
+
 /// The root in place of the mount that was asked for.
 fn first_mount(crash: &str, kmortem: &str) -> bool {
-    let is_mount = |line: &str| line.split_whitespace().count() == 5;
-    crash.trim_end().ends_with(" /") && is_mount(crash) && is_mount(kmortem)
+    crash.ends_with(" /") && is_root_mount(crash) && is_mount(kmortem)
 }
 
 fn blanks_behind_ipv6(crash: &str, kmortem: &str) -> bool {

@@ -28,6 +28,16 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "behind the last symbol of a module's area: no name",
     },
     Accepted {
+        commands: &["list -s module -H modules"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, ours| {
+                let named = crash.split_once(" <").filter(|(_, name)| name.contains('+'));
+                named.is_some_and(|(start, _)| ours.trim_end_matches(',') == start)
+            });
+        },
+        documented: "an address behind an object of a module is named by that object, now and then",
+    },
+    Accepted {
         commands: &["struct mem_cgroup"],
         explain: |hunk| hunk.take_pairs(|crash, ours| crash.replace("[0];", "[];") == ours),
         documented: "`[]` at the end of a struct, `[0]` before it",
