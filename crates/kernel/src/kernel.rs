@@ -11,8 +11,9 @@ use kmortem_debuginfo::orc::{OrcEntry, OrcTable};
 use kmortem_vmcore::{Image, VmcoreInfo};
 use rustc_hash::FxHashMap;
 
-use crate::arch::{Architecture, CpuStack, Located, Registers, of_machine, x86_64};
+use crate::arch::{self, Architecture, CpuStack, Located, Registers};
 use crate::code_cache::CodeCache;
+use crate::data_symbols::DataSymbols;
 use crate::error::{Error, OpenError, Result};
 use crate::layout::Layout;
 use crate::module::ModuleTable;
@@ -35,6 +36,7 @@ pub struct Kernel {
     kallsyms: std::result::Result<Kallsyms, String>,
     btf: OnceLock<Result<Arc<Btf>>>,
     layouts: Mutex<FxHashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    pub(crate) data_symbols: OnceLock<Option<DataSymbols>>,
     pub(crate) modules: OnceLock<Result<ModuleTable>>,
     pub(crate) module_types: OnceLock<Vec<ModuleTypes>>,
     pub(crate) tasks: OnceLock<Result<TaskTable>>,
@@ -55,14 +57,9 @@ impl Kernel {
 
     /// Finds the kernel in `image` and reads its symbols.
     pub fn open(image: Image) -> Result<Kernel, OpenError> {
-        let arch: &'static dyn Architecture = match image.info().machine {
-            Some(machine) => {
-                of_machine(machine).ok_or_else(|| OpenError::Architecture(machine.to_string()))?
-            }
-            None => &x86_64::X86_64,
-        };
         let image = Arc::new(image);
-        let Located { tables, image_offset, vmcoreinfo, image_range, how } = arch.locate(&image)?;
+        let (arch, located) = arch::locate(&image)?;
+        let Located { tables, image_offset, vmcoreinfo, image_range, how } = located;
         let space = AddressSpace::new(image.clone(), tables, image_range, image_offset);
         // VMCOREINFO proves that this is a kernel and names a few symbols: a
         // dump that lost the symbol table still yields what hangs on those.
@@ -80,6 +77,7 @@ impl Kernel {
             kallsyms,
             btf: OnceLock::new(),
             layouts: Mutex::default(),
+            data_symbols: OnceLock::new(),
             modules: OnceLock::new(),
             module_types: OnceLock::new(),
             tasks: OnceLock::new(),

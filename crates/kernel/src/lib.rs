@@ -24,6 +24,7 @@ pub mod cgroup_cpu;
 pub mod clock;
 mod code_cache;
 pub mod cpu;
+mod data_symbols;
 mod device;
 pub mod disassembly;
 pub mod dmi;

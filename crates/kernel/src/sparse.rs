@@ -132,7 +132,12 @@ impl Kernel {
     /// The sections that are present, ascending.
     pub fn memory_sections(&self) -> Result<Vec<MemorySection>> {
         let layout = self.layout::<MemSectionLayout>()?;
-        let roots = self.read_u64(self.symbol("mem_section")?)?;
+        // VMCOREINFO names what the pointer holds.
+        let noted = || self.vmcoreinfo().and_then(|info| info.symbol("mem_section"));
+        let roots = match self.symbol("mem_section").and_then(|at| self.read_u64(at)) {
+            Ok(roots) => roots,
+            Err(error) => noted().ok_or(error)?,
+        };
         if layout.size == 0 || layout.size > 4096 || roots == 0 {
             return Err(Error::Unavailable("the kernel's memory has no sections".into()));
         }

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
+use kmortem_debuginfo::kallsyms::Kallsyms;
+
 use crate::Kernel;
+use crate::data_symbols::DataSymbols;
 use crate::error::{Error, Result};
 
 /// No object in read-only data is larger. Behind the last one are tables
@@ -40,9 +43,21 @@ impl Kernel {
     /// symbol table is lost, VMCOREINFO knows some.
     pub fn symbol(&self, name: &str) -> Result<u64> {
         match self.kallsyms() {
-            Ok(kallsyms) => kallsyms.find(name).ok_or_else(|| Error::NoSymbol(name.to_owned())),
+            Ok(kallsyms) => kallsyms
+                .find(name)
+                .or_else(|| self.data_symbols(kallsyms)?.get(self, name))
+                .ok_or_else(|| Error::NoSymbol(name.to_owned())),
             Err(lost) => self.vmcoreinfo().and_then(|info| info.symbol(name)).ok_or(lost),
         }
+    }
+
+    /// Symbols of data, where the kernel's table has none.
+    fn data_symbols(&self, kallsyms: &Kallsyms) -> Option<&DataSymbols> {
+        let found = self.data_symbols.get_or_init(|| {
+            let has_data = kallsyms.find("init_task").is_some();
+            (!has_data).then(|| DataSymbols::find(self.space()))
+        });
+        found.as_ref()
     }
 
     /// Address of `name` in the kernel or in any module.

@@ -14,7 +14,7 @@ mod print;
 mod split;
 mod types;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -38,7 +38,7 @@ pub struct Btf {
     first_string: u32,
     base: Option<Arc<Btf>>,
     names: OnceLock<NameIndex>,
-    percpu: OnceLock<HashSet<u32>>,
+    percpu: OnceLock<HashMap<u32, u32>>,
     enum_signs: OnceLock<bool>,
 }
 
@@ -107,6 +107,15 @@ impl Btf {
     /// Whether there is a per-CPU variable of this name.
     pub fn is_percpu_variable(&self, name: &str) -> bool {
         self.find_kind(name, &[Kind::Var]).is_some_and(|var| self.is_percpu(var.id()))
+    }
+
+    /// Where a per-CPU variable of this name is in the section of such variables.
+    pub fn percpu_offset(&self, name: &str) -> Option<u64> {
+        let id = self.find_kind(name, &[Kind::Var])?.id();
+        if let Some(base) = self.base.as_ref().filter(|_| id < self.first_id) {
+            return base.percpu_offset(name);
+        }
+        self.percpu().get(&id).map(|offset| u64::from(*offset))
     }
 
     /// All types by number, those of the base first, `void` left out.
@@ -190,14 +199,18 @@ impl Btf {
         if let Some(base) = self.base.as_ref().filter(|_| id < self.first_id) {
             return base.is_percpu(id);
         }
-        let own = self.percpu.get_or_init(|| {
+        self.percpu().contains_key(&id)
+    }
+
+    /// Per-CPU variables of this BTF alone, with their offsets in the section.
+    fn percpu(&self) -> &HashMap<u32, u32> {
+        self.percpu.get_or_init(|| {
             (self.first_id..self.end_id())
                 .map(|id| Type::new(self, id))
                 .filter(|ty| ty.kind() == Kind::Datasec && ty.name().starts_with(".data..percpu"))
                 .flat_map(|section| section.section_variables())
                 .collect()
-        });
-        own.contains(&id)
+        })
     }
 }
 

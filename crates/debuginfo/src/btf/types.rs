@@ -345,11 +345,12 @@ impl<'a> Type<'a> {
         ty
     }
 
-    /// The numbers of the variables of a section.
-    pub(super) fn section_variables(&self) -> impl Iterator<Item = u32> + use<'a> {
+    /// The variables of a section: (number, offset in it).
+    pub(super) fn section_variables(&self) -> impl Iterator<Item = (u32, u32)> + use<'a> {
         let ty = *self;
         let count = if ty.kind() == Kind::Datasec { ty.vlen() } else { 0 };
-        (0..count).map(move |index| ty.word(RECORD + index * 12))
+        (0..count)
+            .map(move |index| (ty.word(RECORD + index * 12), ty.word(RECORD + index * 12 + 4)))
     }
 
     fn member_at(&self, index: usize) -> Member<'a> {

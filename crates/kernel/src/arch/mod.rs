@@ -156,14 +156,33 @@ pub trait Architecture: Sync {
     /// the function's: padding is none of it.
     fn lines_of_function(&self, lines: &[CodeLine]) -> usize;
 
+    /// Addresses of data that the code in `range` names, in its order. Asked for
+    /// where a kernel's table has no symbols of data.
+    fn data_references(&self, kernel: &Kernel, range: Range<u64>) -> Vec<u64>;
+
     /// A code pointer as it was before it was signed.
     fn code_pointer(&self, kernel: &Kernel, pointer: u64) -> u64;
 }
 
-/// The architecture of a machine.
-pub fn of_machine(machine: Machine) -> Option<&'static dyn Architecture> {
-    match machine {
-        Machine::X86_64 => Some(&x86_64::X86_64),
-        Machine::Aarch64 => Some(&arm64::Arm64),
+/// All that there are.
+const ALL: [&dyn Architecture; 2] = [&x86_64::X86_64, &arm64::Arm64];
+
+/// Finds the kernel in an image: of the machine that its container names, else
+/// of any.
+pub(crate) fn locate(image: &Image) -> Result<(&'static dyn Architecture, Located), OpenError> {
+    let named = image.info().machine.map(|machine| match machine {
+        Machine::X86_64 => "x86_64",
+        Machine::Aarch64 => "aarch64",
+    });
+    let mut tried = Vec::new();
+    for arch in ALL.into_iter().filter(|arch| named.is_none_or(|name| name == arch.name())) {
+        match arch.locate(image) {
+            Ok(located) => return Ok((arch, located)),
+            Err(OpenError::NoKernel(why)) if named.is_none() => {
+                tried.push(format!("as {}: {why}", arch.name()));
+            }
+            Err(error) => return Err(error),
+        }
     }
+    Err(OpenError::NoKernel(tried.join("; ")))
 }

@@ -32,7 +32,7 @@ use super::{Lock, LockKind, Mode, Owner, Wait, WaitEvidence};
 use crate::Kernel;
 use crate::error::Result;
 use crate::layout::Member;
-use crate::stack::Stack;
+use crate::stack::{Frame, Stack};
 use crate::task::{Task, TaskLayout};
 
 /// `FUT_OFF_INODE` (include/linux/futex.h): the key names a file, not a
@@ -160,7 +160,9 @@ impl<'a> Search<'a> {
 
     /// Name of the function whose frame holds the stack address `at`.
     fn function_at(&self, at: u64) -> &str {
-        let frame = self.stack.frames.iter().rev().find(|frame| frame.at <= at);
+        // A frame record (arm64) may lie in the middle of its function's frame.
+        let start = |frame: &Frame| frame.at.min(frame.sp);
+        let frame = self.stack.frames.iter().rev().find(|frame| start(frame) <= at);
         frame.map_or("", |frame| frame.function())
     }
 

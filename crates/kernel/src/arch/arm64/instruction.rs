@@ -3,13 +3,19 @@
 //! All have 4 bytes. What matters for the cause of a fault is decoded here:
 //! loads and stores with their addresses, jumps and calls, moves and constants.
 
+use std::ops::Range;
+
 use super::code::text_of;
 use super::prologue::field;
+use crate::Kernel;
 use crate::arch::Registers;
 use crate::instruction::{Access, Flow, Instruction, MemoryOperand};
 
 /// Bytes of an instruction.
 pub(super) const LENGTH: usize = 4;
+
+/// Functions longer than this are looked at in part.
+const LONGEST_FUNCTION: u64 = 64 << 10;
 
 /// Whether it is a call: `bl`, or `blr` in its forms with authentication.
 pub(super) fn is_call(code: u32) -> bool {
@@ -270,6 +276,37 @@ fn constant(code: u32, target: Option<(u64, bool)>) -> Option<u64> {
     }
 }
 
+/// Addresses that `adrp` and an addition or a load of 64 bits make, in the order
+/// of the code.
+pub(super) fn data_references(kernel: &Kernel, range: Range<u64>) -> Vec<u64> {
+    let len = (range.end - range.start).min(LONGEST_FUNCTION);
+    let Ok(bytes) = kernel.read_bytes(range.start, len) else { return Vec::new() };
+    let words = bytes.chunks_exact(4).filter_map(|raw| raw.first_chunk());
+    references(words.map(|raw| u32::from_le_bytes(*raw)), range.start)
+}
+
+fn references(code: impl Iterator<Item = u32>, start: u64) -> Vec<u64> {
+    let mut pages = [None; 32];
+    let mut found = Vec::new();
+    for (code, at) in code.zip((start..).step_by(4)) {
+        let (rd, rn) = ((code & 31) as usize, (code >> 5 & 31) as usize);
+        let constant = u64::from(code >> 10 & 0xfff);
+        match code {
+            c if c >> 24 & 0x9f == 0x90 => pages[rd] = relative(c, at).map(|(page, _)| page),
+            // add xd, xn, #constant
+            c if c & 0xffc0_0000 == 0x9100_0000 => {
+                found.extend(pages[rn].map(|page| page + constant));
+            }
+            // ldr xt, [xn, #constant]
+            c if c & 0xffc0_0000 == 0xf940_0000 => {
+                found.extend(pages[rn].map(|page| page + constant * 8));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +373,14 @@ mod tests {
         assert_eq!(of(0xd65f_03c0), (Flow::Return, None));
         assert_eq!(of(0xd63f_0020), (Flow::Indirect, None));
         assert_eq!(of(0xd421_0000), (Flow::Trap, None));
+    }
+
+    #[test]
+    fn addresses_are_made_of_two_instructions() {
+        // adrp x0, +0x154 pages; add x0, x0, #0x18; adrp x1, +1 page; ldr x2, [x1, #24]
+        let code = [0x9000_0aa0, 0x9100_6000, 0xb000_0001, 0xf940_0c22];
+        let found = references(code.into_iter(), AT);
+        assert_eq!(found, [AT + 0x15_4018, AT + 0x1018]);
     }
 
     #[test]

@@ -129,6 +129,10 @@ impl Architecture for Arm64 {
         code::lines_of_function(lines)
     }
 
+    fn data_references(&self, kernel: &Kernel, range: Range<u64>) -> Vec<u64> {
+        instruction::data_references(kernel, range)
+    }
+
     fn code_pointer(&self, kernel: &Kernel, pointer: u64) -> u64 {
         strip(pointer, locate::translated_bits(kernel))
     }

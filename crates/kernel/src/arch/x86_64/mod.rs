@@ -141,6 +141,11 @@ impl Architecture for X86_64 {
         code::lines_of_function(lines)
     }
 
+    fn data_references(&self, _kernel: &Kernel, _range: Range<u64>) -> Vec<u64> {
+        // Every x86_64 kernel of a distribution has symbols of data.
+        Vec::new()
+    }
+
     fn code_pointer(&self, _kernel: &Kernel, pointer: u64) -> u64 {
         pointer
     }
