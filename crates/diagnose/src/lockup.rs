@@ -4,6 +4,8 @@
 //! three are told by a watchdog, and the culprit is what the watchdog's
 //! interrupt stopped (on its own CPU), or what another CPU was doing.
 
+use std::collections::HashMap;
+
 use kmortem_kernel::Kernel;
 use kmortem_kernel::instruction::Flow;
 use kmortem_kernel::stack::{Frame, Stack, base_name};
@@ -170,23 +172,35 @@ fn locks_taken(kernel: &Kernel, frame: &Frame) -> Vec<String> {
     let Some(symbol) = &frame.symbol else { return Vec::new() };
     let start = frame.pc.wrapping_sub(symbol.offset);
     let Ok(Some(code)) = kernel.instructions(start, frame.pc) else { return Vec::new() };
-    let mut first_argument = None;
-    let argument = kernel.arch().register_set().arguments.first();
+    let set = kernel.arch().register_set();
+    let Some(argument) = set.arguments.first() else { return Vec::new() };
+    // Registers that hold an address which the code itself names.
+    let mut known: HashMap<&str, u64> = HashMap::new();
     let mut taken = Vec::new();
     for instruction in &code {
         if instruction.flow == Flow::Call {
             let target = instruction.target.and_then(|t| kernel.symbol_at(t));
             let name = target.as_ref().map_or("", |s| base_name(&s.name));
-            if let Some(lock) = first_argument.filter(|_| name.starts_with("_raw_spin_lock")) {
-                taken.push(lock);
-            } else if let Some(lock) =
-                first_argument.filter(|_| name.starts_with("_raw_spin_unlock"))
-            {
-                taken.retain(|l| *l != lock);
+            if let Some(lock) = known.get(argument) {
+                if name.starts_with("_raw_spin_lock") {
+                    taken.push(*lock);
+                } else if name.starts_with("_raw_spin_unlock") {
+                    taken.retain(|l| l != lock);
+                }
             }
-            first_argument = None;
-        } else if instruction.writes.iter().any(|w| Some(&w.as_str()) == argument) {
-            first_argument = instruction.constant;
+            known.retain(|register, _| !set.scratch.contains(register));
+            continue;
+        }
+        let sum = || {
+            let (register, constant) = instruction.added.as_ref()?;
+            known.get(register.as_str()).map(|value| value.wrapping_add(*constant))
+        };
+        let value = instruction.constant.or_else(sum);
+        for register in &instruction.writes {
+            known.remove(register.as_str());
+            if let Some(value) = value {
+                known.insert(register, value);
+            }
         }
     }
     taken

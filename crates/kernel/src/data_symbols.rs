@@ -42,7 +42,7 @@ const PIECE: u64 = 64 << 10;
 /// Heads of lists, and functions that walk them.
 const LISTS: [(&str, &[&str]); 3] = [
     ("modules", &["find_module_all", "module_kallsyms_lookup_name", "print_modules"]),
-    ("slab_caches", &["slab_start", "slab_next", "memcg_slab_start"]),
+    ("slab_caches", &["dump_unreclaimable_slab", "slab_start", "slab_next", "slab_unmergeable"]),
     ("super_blocks", &["iterate_supers", "user_get_super", "emergency_remount"]),
 ];
 

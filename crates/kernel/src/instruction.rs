@@ -91,6 +91,9 @@ pub struct Instruction {
     /// For a plain 64-bit move between registers: the source.
     #[serde(skip)]
     pub moved_from: Option<String>,
+    /// For the sum of a register and a constant: both.
+    #[serde(skip)]
+    pub added: Option<(String, u64)>,
     /// For `mov $x,%reg` and `lea x(%rip),%reg`: x, a constant of the code.
     #[serde(skip)]
     pub constant: Option<u64>,

@@ -68,6 +68,7 @@ pub(super) fn decode(
         target: target.filter(|_| jump).map(|(to, _)| to),
         writes: writes(code),
         moved_from: moved_from(code),
+        added: added(code),
         constant: constant(code, target),
         memory,
     })
@@ -257,6 +258,12 @@ fn writes(code: u32) -> Vec<String> {
 /// `mov xd, xm` is `orr xd, xzr, xm`.
 fn moved_from(code: u32) -> Option<String> {
     (code & 0xffe0_ffe0 == 0xaa00_03e0).then(|| name_of(code >> 16 & 31))
+}
+
+/// `add xd, xn, #constant`, without a shift.
+fn added(code: u32) -> Option<(String, u64)> {
+    let constant = u64::from(code >> 10 & 0xfff);
+    (code & 0xffc0_0000 == 0x9100_0000).then(|| (name_of(code >> 5 & 31), constant))
 }
 
 /// The value that `adr`, `adrp`, `movz` or `movn` puts in a register.

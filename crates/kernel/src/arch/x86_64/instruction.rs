@@ -71,6 +71,7 @@ pub(super) fn decode(
         memory,
         writes,
         moved_from: is_move.then(|| name_of(raw.op1_register())),
+        added: None,
         constant: constant(&raw),
     })
 }

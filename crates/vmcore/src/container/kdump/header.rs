@@ -211,6 +211,12 @@ fn read_sub_header(header: &mut Header, sub: Fields<'_>) -> Option<()> {
     Some(())
 }
 
+/// QEMU knows no name for any machine but x86_64's, and leaves that out, too, for a
+/// guest without VMCOREINFO.
+fn is_unknown(machine: &str) -> bool {
+    matches!(machine, "" | "Unknown")
+}
+
 fn read_utsname(head: &[u8]) -> Utsname {
     let field = |index: usize| {
         head.get(12 + 65 * index..12 + 65 * (index + 1)).map(text_until_nul).unwrap_or_default()
@@ -232,7 +238,8 @@ fn refuse_other_machines(
     utsname: &Utsname,
     fields: Fields<'_>,
 ) -> Result<(), OpenError> {
-    let machine = if !utsname.machine.is_empty() && Machine::from_name(&utsname.machine).is_none() {
+    let machine = if !is_unknown(&utsname.machine) && Machine::from_name(&utsname.machine).is_none()
+    {
         utsname.machine.clone()
     } else if fields.u32(8).is_some_and(|version| (1..=16).contains(&version.swap_bytes())) {
         "big-endian".to_owned()
