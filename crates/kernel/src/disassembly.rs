@@ -119,7 +119,8 @@ impl Kernel {
         let start = addr.wrapping_sub(found.offset);
         let mut end = start.wrapping_add(found.size.max(1));
         let entry = self.entry_text();
-        let is_label = |at: u64| entry.contains(&start) && entry.contains(&at) && at % ALIGNED != 0;
+        let is_label =
+            |at: u64| entry.contains(&start) && entry.contains(&at) && !at.is_multiple_of(ALIGNED);
         // Sizes are capped: what is behind the cap still has this symbol.
         while let Some(next) = self.symbol_at(end)
             && (end.wrapping_sub(next.offset) == start || next.offset == 0 && is_label(end))

@@ -1,6 +1,8 @@
 //! arm64 page tables of every granule and width of address, made in code by the
 //! rules of the Arm ARM, and the kernel's place found in them.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // also outside of the test functions
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
