@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kmortem_testkit::{
-    Compression, Elf, Entry, Kdump, Load, Migration, Record, avml, flatten, libvirt_save, lime,
-    lzop, notes, page,
+    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, avml, flatten, libvirt_save,
+    lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -48,6 +48,16 @@ fn main() -> std::io::Result<()> {
     put("memory_image", "lime", &behind(0, 8, &lime(&ranges)))?;
     put("memory_image", "avml", &behind(1, 8, &avml(&ranges)))?;
     put("memory_image", "raw", &behind(2, 0, &page(5)))?;
+    for (name, first) in [("foreign", 0u8), ("ours", 1)] {
+        let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
+        let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };
+        put("archive", name, &[vec![first], file.build()].concat())?;
+    }
+    for compression in [Compression::Raw, Compression::Zstd] {
+        let name = format!("kdump-{compression:?}").to_lowercase();
+        put("convert", &name, &kdump(6, compression).build())?;
+    }
+    put("convert", "elf", &elf.build())?;
     put("vmcoreinfo", "kernel", VMCOREINFO.as_bytes())?;
     put("elf_notes", "qemu", &all_notes())
 }

@@ -10,6 +10,7 @@
 //! - [`lime`], [`avml`]: ranges of RAM.
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
+//! - [`Seekable`]: anything in a seekable zstd file.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
 //! - [`mutate`]: damage, the same for the same seed.
 
@@ -25,6 +26,7 @@ mod lime;
 mod lzop;
 mod memory;
 mod migration;
+mod seekable;
 
 pub mod mutate;
 pub mod notes;
@@ -36,3 +38,4 @@ pub use lime::{avml, lime};
 pub use lzop::lzop;
 pub use memory::{PAGE, page};
 pub use migration::{Migration, Record, libvirt_save};
+pub use seekable::Seekable;

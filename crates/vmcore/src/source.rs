@@ -34,6 +34,11 @@ pub trait Source: Send + Sync {
         self.len()
     }
 
+    /// The first byte from `offset` on that is no hole of that kind; the length, if there is none.
+    fn next_written(&self, offset: u64) -> u64 {
+        offset
+    }
+
     /// Whether all of the range was written by whoever made the input, none of it a hole that
     /// reads as zeros for want of anything better.
     fn is_written(&self, offset: u64, len: usize) -> bool {
@@ -106,6 +111,10 @@ impl<S: Source + ?Sized> Source for Arc<S> {
 
     fn held(&self) -> u64 {
         (**self).held()
+    }
+
+    fn next_written(&self, offset: u64) -> u64 {
+        (**self).next_written(offset)
     }
 
     fn is_written(&self, offset: u64, len: usize) -> bool {

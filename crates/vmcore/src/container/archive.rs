@@ -130,7 +130,7 @@ pub(super) fn open(input: &Input) -> Result<Archive, OpenError> {
         let what = "an archive without any frame that can be read".to_owned();
         return Err(OpenError::Truncated { name: input.name.clone(), what });
     }
-    Ok(Archive {
+    let archive = Archive {
         base: find_base(&input.name, &text)?,
         file: Arc::clone(&input.source),
         frames,
@@ -138,7 +138,20 @@ pub(super) fn open(input: &Input) -> Result<Archive, OpenError> {
         cut_off,
         cache: Mutex::default(),
         locks: std::array::from_fn(|_| Mutex::new(())),
-    })
+    };
+    // Headers are in the first frame: without it there is nothing, and its base would be blamed
+    // for whatever else is missing.
+    if archive.frame(0).is_none() {
+        return Err(match archive.base {
+            Some(_) => {
+                let what = "its first frame can't be unpacked: it was made with another base of the \
+                            same name, or is damaged";
+                OpenError::Base { name: input.name.clone(), what: what.to_owned() }
+            }
+            None => corrupt("its first zstd frame can't be unpacked".to_owned()),
+        });
+    }
+    Ok(archive)
 }
 
 /// Compressed size and size of each frame, as the seek table has them.

@@ -228,6 +228,11 @@ impl Source for Flattened {
         self.stream.held()
     }
 
+    fn next_written(&self, offset: u64) -> u64 {
+        let next = self.segments.get(self.first_after(offset));
+        next.map_or(self.len, |segment| segment.target.max(offset))
+    }
+
     fn is_written(&self, offset: u64, len: usize) -> bool {
         if !in_range(offset, len, self.len) {
             return false;

@@ -89,7 +89,12 @@ pub fn copy(
     let len = source.len();
     let mut buf = vec![0; COPY as usize];
     let mut at = 0;
-    while at < len {
+    loop {
+        // What no record wrote may be very long.
+        at = source.next_written(at);
+        if at >= len {
+            break;
+        }
         let here = &mut buf[..COPY.min(len - at) as usize];
         source.copy_to(at, here).map_err(|error| {
             CopyError::Write(WriteError::Unfit(format!("{name} can't be read: {error}")))

@@ -33,6 +33,9 @@ const DESCRIPTOR: u64 = 24;
 const STATUS_INCOMPLETE: u32 = 0x8;
 const STATUS_EXCLUDED_VMEMMAP: u32 = 0x10;
 
+/// 256 TiB in pages of 4 KiB. Readers take no more: the bitmaps alone would have 16 GiB.
+const MAX_MAPNR: u64 = 1 << 36;
+
 /// Writes a dump, or with `part` that of its page frames as one part of a split dump.
 pub fn write(
     contents: &dyn Contents,
@@ -48,6 +51,12 @@ pub fn write(
         return Err(WriteError::Unfit(format!("pages of {page} bytes")));
     }
     let mut plan = Plan::new(contents, compression, part);
+    if plan.max_mapnr > MAX_MAPNR {
+        let end = plan.max_mapnr.saturating_mul(page);
+        return Err(WriteError::Unfit(format!(
+            "its memory ends at {end:#x}, farther than bitmaps go"
+        )));
+    }
     let mut summary = Summary::default();
     plan.put_headers(header, false, out)?;
     summary.ram =
@@ -224,7 +233,7 @@ impl Plan {
             notes: none(notes),
             eraseinfo: none(eraseinfo),
             bitmap_at: (1 + sub_blocks) * page,
-            bitmap_len: max_mapnr.div_ceil(8).next_multiple_of(page),
+            bitmap_len: max_mapnr.min(MAX_MAPNR).div_ceil(8).next_multiple_of(page),
             extra,
         }
     }
