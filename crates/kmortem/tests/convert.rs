@@ -157,6 +157,30 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn an_interrupt_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.zst");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kmortem"))
+        .args(["convert".as_ref(), sample().as_os_str(), out.as_os_str()])
+        // Slow enough to be met at work.
+        .args(["--level", "22"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while names(&folder).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(names(&folder)[0].ends_with(".part"), "{:?}", names(&folder));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("interrupted"), "{done:?}");
+    assert!(names(&folder).is_empty(), "{:?}", names(&folder));
+}
+
+#[test]
 fn what_is_there_is_not_replaced_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.elf");

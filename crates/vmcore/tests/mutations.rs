@@ -4,8 +4,8 @@ mod common;
 
 use std::sync::Arc;
 
-use kmortem_testkit::mutate::{Mutation, mutations};
-use kmortem_testkit::{Compression, Elf, Entry, Kdump, Load, flatten, notes, page};
+use kmortem_testkit::mutate::{Mutation, Random, mutations};
+use kmortem_testkit::{Compression, Elf, Entry, Kdump, Load, Seekable, flatten, notes, page};
 use kmortem_vmcore::overlay::Overlay;
 use kmortem_vmcore::{Image, Source};
 
@@ -74,6 +74,48 @@ fn damaged_dumps_cost_an_error_at_most() {
     assert!(opened > MUTATIONS / 4, "{opened} opened");
     assert!(refused > MUTATIONS / 10, "{refused} refused");
     assert!(pages > 10_000, "{pages} pages read");
+}
+
+/// Archives of both kinds, the table damaged as often as the frames.
+#[test]
+fn damaged_archives_cost_an_error_at_most() {
+    let foreign = Seekable::of(&kdump(Compression::Raw), 70_000);
+    let ours = Seekable {
+        text: Some("kmortem archive\nformat=1\n".to_owned()),
+        cut_off: true,
+        ..Seekable::of(&elf(), 30_000)
+    };
+    let table = Seekable { checksums: true, ..Seekable::of(&elf(), 5000) };
+    let bases = [foreign, ours, table].map(|file| file.build());
+    let (mut opened, mut refused, mut pages) = (0, 0, 0);
+    for seed in 0..2000u64 {
+        let mut damaged = bases[seed as usize % bases.len()].clone();
+        let mut random = Random::new(seed);
+        for _ in 0..1 + seed % 3 {
+            let len = damaged.len() as u64;
+            let near_end = random.draw() % 2 == 0;
+            let at = random.draw() % if near_end { len.min(400) } else { len };
+            let at = if near_end { len - 1 - at } else { at } as usize;
+            match random.draw() % 4 {
+                0 => damaged.truncate(at.max(1)),
+                1 => damaged[at] = 0xff,
+                _ => damaged[at] ^= 1 << (random.draw() % 8),
+            }
+        }
+        match Image::from_sources(vec![("damaged".to_owned(), common::source(damaged))]) {
+            Ok(image) => {
+                opened += 1;
+                pages += common::exercise(&image, 40);
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+    }
+    assert!(opened > 300, "{opened} opened");
+    assert!(refused > 300, "{refused} refused");
+    assert!(pages > 2000, "{pages} pages read");
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(crate) struct ConvertArgs {
     /// The form; without it the end of OUT's name tells: .elf .kdump .zst .flat .raw
     #[arg(long, value_enum, value_name = "FORM")]
     to: Option<Form>,
-    /// Level of compression, for zstd and zlib [default: 1 per page, 15 in archives]
+    /// Level of compression, for zstd and zlib [default: zstd 1, zlib 2, archives 12]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     level: Option<i32>,
     /// Writes a kdump-compressed dump in N parts: OUT.1 to OUT.N
@@ -368,7 +368,10 @@ impl Job<'_> {
             targets.push((target, out.into_file()));
         }
         let mut names = Vec::new();
-        for (target, file) in targets {
+        for (target, mut file) in targets {
+            if whole.lost > 0 {
+                kdump::mark_incomplete(&mut file).map_err(WriteError::Output)?;
+            }
             names.push(target.path().display().to_string());
             target.commit(&file, self.args.force).map_err(WriteError::Output)?;
         }

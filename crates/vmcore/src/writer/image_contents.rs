@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Contents, Fate, Header, Runs};
+use super::{Contents, Fate, Header, Runs, notes};
 use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, ReadError};
@@ -108,7 +108,10 @@ fn header_of(image: &Image) -> Header {
         machine,
         page_size,
         dump: dump_header(image, machine),
-        notes: image.notes().to_vec(),
+        notes: match image.notes().is_empty() {
+            true => notes::of_cpus(image.cpus()),
+            false => image.notes().to_vec(),
+        },
         vmcoreinfo: vmcoreinfo.filter(|_| !image.notes().iter().any(has_vmcoreinfo)),
         mapped: image.mapped(),
         origin: Some(image.origin().cloned().unwrap_or_else(|| Origin {

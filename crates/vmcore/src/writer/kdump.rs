@@ -17,6 +17,8 @@
 mod batch;
 mod bitmap;
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
 use self::batch::{Done, Entry, PageWorker};
@@ -30,6 +32,7 @@ use super::{
 use crate::info::Utsname;
 
 const DESCRIPTOR: u64 = 24;
+const SPLIT_AT: u64 = 64;
 const STATUS_INCOMPLETE: u32 = 0x8;
 const STATUS_EXCLUDED_VMEMMAP: u32 = 0x10;
 
@@ -110,7 +113,19 @@ pub fn write(
     Ok(summary)
 }
 
-/// Page frames at which a dump is to be split so that all of its `parts` have as many pages.
+/// Marks a part as incomplete after it was written: crash takes parts for those of different dumps
+/// when their headers differ, so all have the mark when pages of one are lost.
+pub fn mark_incomplete(part: &mut File) -> io::Result<()> {
+    const STATUS: u64 = 424;
+    let mut status = [0; 4];
+    part.seek(SeekFrom::Start(STATUS))?;
+    part.read_exact(&mut status)?;
+    part.seek(SeekFrom::Start(STATUS))?;
+    part.write_all(&(u32::from_le_bytes(status) | STATUS_INCOMPLETE).to_le_bytes())
+}
+
+/// Page frames at which a dump is to be split so that all of its `parts` have about as many pages.
+/// All are multiples of 64: crash counts the pages of a part in words of the bitmap.
 pub fn split(contents: &dyn Contents, parts: u64) -> Vec<Range<u64>> {
     let page = contents.header().page_size.max(1);
     let total: u64 = dumped(contents, page).map(|run| run.end - run.start).sum();
@@ -122,7 +137,7 @@ pub fn split(contents: &dyn Contents, parts: u64) -> Vec<Range<u64>> {
         let len = run.end - run.start;
         while (bounds.len() as u64) < parts && seen + len >= each * bounds.len() as u64 {
             let into = each * bounds.len() as u64 - seen;
-            bounds.push(run.start + into);
+            bounds.push((run.start + into).next_multiple_of(SPLIT_AT).min(end));
         }
         seen += len;
     }

@@ -24,6 +24,7 @@ pub mod raw;
 mod batches;
 mod compress;
 mod image_contents;
+mod lzo;
 mod notes;
 mod output;
 mod pipeline;

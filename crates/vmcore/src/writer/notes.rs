@@ -1,7 +1,8 @@
 //! Notes as bytes, the way kdump and QEMU write them: `{ namesz, descsz, type }`, the name with
 //! its NUL and the description, each padded to 4 bytes ([`crate::elf_note`]).
 
-use crate::elf_note::Note;
+use crate::cpu::{CpuState, QemuCpuState, QemuSegment};
+use crate::elf_note::{NT_PRSTATUS, Note};
 use crate::origin;
 
 /// The notes one after the other, without those of our own.
@@ -24,6 +25,89 @@ pub(super) fn push(bytes: &mut Vec<u8>, note: &Note) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
+/// Notes of CPUs whose registers came another way, as QEMU's own dumps have them: first
+/// `NT_PRSTATUS` of each, then its state. [`crate::cpu`] has the layouts.
+pub(super) fn of_cpus(cpus: &[CpuState]) -> Vec<Note> {
+    let prstatus = cpus.iter().enumerate().filter_map(|(index, cpu)| prstatus(index, cpu));
+    let qemu = cpus.iter().filter_map(|cpu| {
+        let desc = qemu_state(cpu.qemu.as_ref()?);
+        Some(Note { name: "QEMU".to_owned(), kind: 0, desc })
+    });
+    prstatus.chain(qemu).collect()
+}
+
+fn prstatus(index: usize, cpu: &CpuState) -> Option<Note> {
+    const REGISTERS: usize = 112;
+    let (pid, registers, size) = match cpu {
+        CpuState { prstatus: Some(status), .. } => (status.pid, status.regs.to_vec(), 336),
+        CpuState { prstatus_arm64: Some(status), .. } => {
+            let rest = [status.sp, status.pc, status.pstate];
+            (status.pid, status.x.iter().copied().chain(rest).collect(), 392)
+        }
+        CpuState { qemu: Some(state), .. } => (index as u32 + 1, user_regs(state), 336),
+        _ => return None,
+    };
+    let mut desc = vec![0; REGISTERS];
+    desc[32..36].copy_from_slice(&pid.to_le_bytes());
+    desc.extend(registers.into_iter().flat_map(u64::to_le_bytes));
+    desc.resize(size, 0);
+    Some(Note { name: "CORE".to_owned(), kind: NT_PRSTATUS, desc })
+}
+
+/// In the order of `struct user_regs_struct`.
+fn user_regs(state: &QemuCpuState) -> Vec<u64> {
+    let [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15] = state.gprs;
+    let selector = |segment: &QemuSegment| u64::from(segment.selector);
+    // No system call is to be restarted: there is no orig_rax.
+    vec![
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        0,
+        state.rip,
+        selector(&state.cs),
+        state.rflags,
+        rsp,
+        selector(&state.ss),
+        state.fs.base,
+        state.gs.base,
+        selector(&state.ds),
+        selector(&state.es),
+        selector(&state.fs),
+        selector(&state.gs),
+    ]
+}
+
+/// `QEMUCPUState`.
+fn qemu_state(state: &QemuCpuState) -> Vec<u8> {
+    let mut desc = 1u32.to_le_bytes().to_vec();
+    let size: u32 = if state.kernel_gs_base.is_some() { 440 } else { 432 };
+    desc.extend(size.to_le_bytes());
+    let registers = state.gprs.into_iter().chain([state.rip, state.rflags]);
+    desc.extend(registers.flat_map(u64::to_le_bytes));
+    let QemuCpuState { cs, ds, es, fs, gs, ss, ldt, tr, gdt, idt, .. } = state;
+    for segment in [cs, ds, es, fs, gs, ss, ldt, tr, gdt, idt] {
+        for field in [segment.selector, segment.limit, segment.flags, 0] {
+            desc.extend(field.to_le_bytes());
+        }
+        desc.extend(segment.base.to_le_bytes());
+    }
+    desc.extend(state.cr.into_iter().chain(state.kernel_gs_base).flat_map(u64::to_le_bytes));
+    desc
+}
+
 /// Where the description of the VMCOREINFO note lies in what [`encode_foreign`] makes of `notes`.
 pub(super) fn place_of_vmcoreinfo(notes: &[Note]) -> Option<(u64, u64)> {
     let index = notes.iter().position(|note| note.name == "VMCOREINFO")?;
@@ -37,6 +121,26 @@ pub(super) fn place_of_vmcoreinfo(notes: &[Note]) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
     use crate::elf_note;
+
+    #[test]
+    fn registers_make_the_notes_they_came_from() {
+        let bytes = [
+            kmortem_testkit::notes::prstatus_x86_64(7, &std::array::from_fn(|n| n as u64 + 50)),
+            kmortem_testkit::notes::qemu_cpu(1000),
+            kmortem_testkit::notes::prstatus_aarch64(9, &std::array::from_fn(|n| n as u64 + 90)),
+        ];
+        let parse = |bytes: &[u8]| elf_note::parse(bytes).0;
+        let (x86, arm) = (parse(&bytes[..2].concat()), parse(&bytes[2]));
+        assert_eq!(of_cpus(&crate::cpu::parse_cpus(&x86)), x86);
+        assert_eq!(of_cpus(&crate::cpu::parse_cpus(&arm)), arm);
+
+        // A hypervisor's state alone gives the general registers, too.
+        let alone = of_cpus(&crate::cpu::parse_cpus(&parse(&bytes[1])));
+        let cpu = crate::cpu::parse_cpus(&alone).remove(0);
+        let status = cpu.prstatus.unwrap();
+        let (rip, rsp, rax) = (status.regs[16], status.regs[19], status.regs[10]);
+        assert_eq!((status.pid, rip, rsp, rax), (1, 1016, 1006, 1000));
+    }
 
     #[test]
     fn notes_come_back_and_vmcoreinfo_is_where_it_is_said_to_be() {
