@@ -27,7 +27,8 @@ const EXAMPLES: &str = "\
 Examples:
   kmortem info vmcore
   kmortem info --json vmcore | jq .kernel.release
-  kmortem info vmcore.1 vmcore.2      a split dump: name all parts";
+  kmortem info vmcore.1 vmcore.2      a split dump: name all parts
+  kmortem info low.raw@0 high.raw@0x100000000   raw memory, with its addresses";
 
 /// All that `info` says. Also its JSON.
 #[derive(Serialize)]

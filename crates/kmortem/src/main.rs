@@ -54,7 +54,7 @@ enum Command {
 /// The dump that a subcommand opens.
 #[derive(Args)]
 struct Dump {
-    /// The dump; of a split dump all its parts, in any order
+    /// The dump; of a split dump all its parts, in any order; raw memory as FILE@ADDRESS
     #[arg(required = true, value_name = "VMCORE")]
     files: Vec<PathBuf>,
 }

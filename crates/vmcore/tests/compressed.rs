@@ -112,7 +112,8 @@ fn layers_are_taken_off_one_by_one() {
 fn members_one_behind_the_other_are_one_file() {
     let plain = dump();
     let (a, b) = plain.split_at(1_000_003);
-    let packers: [fn(&[u8]) -> Vec<u8>; 6] =
+    type Packer = fn(&[u8]) -> Vec<u8>;
+    let packers: [Packer; 6] =
         [gzip, bzip2, |bytes| xz(bytes, None), zstd, lz4, |bytes| lzop(bytes, 100_000)];
     for packer in packers {
         let joined = [packer(a), packer(b)].concat();
