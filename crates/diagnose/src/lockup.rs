@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use kmortem_kernel::Kernel;
-use kmortem_kernel::instruction::Flow;
+use kmortem_kernel::instruction::{Access, Flow};
 use kmortem_kernel::stack::{Frame, Stack, base_name};
 use kmortem_kernel::task::Task;
 
@@ -190,6 +190,17 @@ fn locks_taken(kernel: &Kernel, frame: &Frame) -> Vec<String> {
             }
             known.retain(|register, _| !set.scratch.contains(register));
             continue;
+        }
+        // arm64 takes and gives a spinlock back in place.
+        if let [memory] = instruction.memory.as_slice()
+            && let Some(base) = memory.base.as_ref().and_then(|base| known.get(base.as_str()))
+        {
+            let lock = base.wrapping_add_signed(memory.displacement);
+            match (memory.access, memory.size) {
+                (Access::ReadWrite, 4) if instruction.text.starts_with("casa") => taken.push(lock),
+                (Access::Write, 1) => taken.retain(|l| *l != lock),
+                _ => {}
+            }
         }
         let sum = || {
             let (register, constant) = instruction.added.as_ref()?;

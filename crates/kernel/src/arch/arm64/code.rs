@@ -36,8 +36,11 @@ pub(super) fn text_of(code: u32, address: u64) -> (String, Option<(u64, bool)>) 
     let bytes = code.to_le_bytes();
     let mut text = match InstDecoder::default().decode(&mut U8Reader::new(&bytes)) {
         Ok(instruction) => instruction.to_string(),
-        Err(_) => format!(".inst 0x{code:08x}"),
+        Err(_) => String::new(),
     };
+    if text.is_empty() || text.starts_with("invalid") {
+        return (format!(".inst   0x{code:08x}"), None);
+    }
     let target = relative(code, address);
     if let Some((to, _)) = target
         && let Some(at) = text.find("$+").or_else(|| text.find("$-"))
