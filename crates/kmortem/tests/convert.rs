@@ -45,6 +45,7 @@ fn names(folder: &TempDir) -> Vec<String> {
 fn every_form_is_the_same_memory() {
     let folder = tempfile::tempdir().unwrap();
     let original = vec![sample()];
+    let open = |files: &[PathBuf]| kmortem_vmcore::Image::open(files).unwrap();
     let at = |name: &str| vec![folder.path().join(name)];
     // One after the other, so that each is also a source.
     let chain: &[(&str, &[&str])] = &[
@@ -65,11 +66,15 @@ fn every_form_is_the_same_memory() {
     for (name, options) in chain {
         let to = at(name);
         converted(&from, &to[0], options);
-        same::compare(&to, &original).unwrap_or_else(|why| panic!("{name}: {why}"));
+        // Whoever has the same pages and notes has the same answers: asked once per kind.
+        let same = match name.contains('.') {
+            true => same::compare(&to, &original),
+            false => same::same_pages(&open(&to), &open(&original)),
+        };
+        same.unwrap_or_else(|why| panic!("{name}: {why}"));
         from = to;
     }
     // Bitmaps and headers are those of the first dump.
-    let open = |files: &[PathBuf]| kmortem_vmcore::Image::open(files).unwrap();
     assert_eq!(open(&from).header(), open(&original).header());
     assert_eq!(open(&from).completeness(), open(&original).completeness());
     let left: Vec<String> = names(&folder).into_iter().filter(|n| n.ends_with(".part")).collect();

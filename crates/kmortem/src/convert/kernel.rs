@@ -24,7 +24,9 @@ pub(super) fn add(header: &mut Header, kernel: &Kernel) -> Option<String> {
             header.dump.current_cpu = system.panic_cpu.unwrap_or(0);
         }
     }
-    if header.dump.timestamp.0 == 0
+    // A header that says no time is kept as it is.
+    if image.header().is_none()
+        && header.dump.timestamp.0 == 0
         && let Ok(clock) = kernel.clock()
         && let Ok(seconds) = u64::try_from(clock.realtime_ns / 1_000_000_000)
     {

@@ -33,7 +33,11 @@ mod tests {
     fn runs_are_cut_and_gathered() {
         let runs = [0..3, 5..5, 7..8, 10..20];
         let all: Vec<_> = batches(runs.into_iter(), 4).collect();
-        assert_eq!(all, [vec![0..3, 7..8], vec![10..14], vec![14..18], vec![18..20]]);
+        let bounds = |batch: &Vec<Range<u64>>| {
+            batch.iter().map(|run| (run.start, run.end)).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = all.iter().map(bounds).collect();
+        assert_eq!(all, [vec![(0, 3), (7, 8)], vec![(10, 14)], vec![(14, 18)], vec![(18, 20)]]);
         assert_eq!(batches(std::iter::empty(), 4).count(), 0);
     }
 }

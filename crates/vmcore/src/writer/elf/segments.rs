@@ -142,7 +142,8 @@ mod tests {
             ]
         );
         assert_eq!(all(&[], &[]), []);
-        assert_eq!(all(&[1..2], &[]), [(1..2, true)]);
+        let one = std::slice::from_ref(&(1..2)).to_vec();
+        assert_eq!(all(&one, &[]), [(1..2, true)]);
     }
 
     #[test]
