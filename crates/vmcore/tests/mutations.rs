@@ -114,7 +114,7 @@ fn damaged_archives_cost_an_error_at_most() {
         }
     }
     assert!(opened > 300, "{opened} opened");
-    assert!(refused > 300, "{refused} refused");
+    assert!(refused > 100, "{refused} refused");
     assert!(pages > 2000, "{pages} pages read");
 }
 
