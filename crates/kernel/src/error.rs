@@ -119,9 +119,6 @@ pub enum OpenError {
     /// The container could not be opened.
     #[error(transparent)]
     Image(#[from] kmortem_vmcore::OpenError),
-    /// An architecture that this crate has no model of.
-    #[error("this is a dump of {0}; kmortem reads x86_64 kernels")]
-    Architecture(String),
     /// No VMCOREINFO, no CPU state, and nothing in memory looks like a kernel.
     #[error("no Linux kernel found in this memory: {0}")]
     NoKernel(String),

@@ -140,7 +140,6 @@ fn next_step(error: &OpenError) -> Option<&'static str> {
             Some("name all parts of one dump, and nothing else")
         }
         OpenError::Image(_) => None,
-        OpenError::Architecture(_) => None,
         OpenError::NoKernel(_) => {
             Some("`kmortem info` shows what the file holds; is it the memory of a Linux machine?")
         }
