@@ -43,7 +43,10 @@ fn convert(from: &[PathBuf], to: &Path, options: &[&str]) -> Result<(), String> 
     words.push(to.into());
     words.extend(options.iter().map(OsString::from));
     let done = kmortem(words);
-    if done.code == 0 { Ok(()) } else { Err(format!("{options:?}: {done:?}")) }
+    match done.code {
+        0 => Ok(()),
+        code => Err(format!("{options:?}: exit code {code}: {}{}", done.stdout, done.stderr)),
+    }
 }
 
 /// Runs a peer, at most two minutes.
