@@ -57,6 +57,9 @@ pub struct CodeText {
 /// Bytes of the longest instruction of any architecture.
 const LONGEST: usize = 16;
 
+/// What BUG() compiles to on x86 (arch/x86/include/asm/bug.h).
+const BUG: &str = "ud2";
+
 /// Memory that holds code: fills the buffer from an address on.
 pub type ReadCode<'r> = &'r dyn Fn(u64, &mut [u8]) -> Result<()>;
 
@@ -66,12 +69,20 @@ pub struct Disassembler<'k> {
     read: ReadCode<'k>,
     writer: CodeWriter,
     at: u64,
+    /// Bytes behind a BUG's ud2 that are no code.
+    bug_bytes: u64,
 }
 
 impl<'k> Disassembler<'k> {
     /// From `start` on, of the memory that `read` reads.
     pub fn new(kernel: &'k Kernel, read: ReadCode<'k>, start: u64) -> Disassembler<'k> {
-        Disassembler { kernel, read, writer: kernel.arch().code_writer(), at: start }
+        Disassembler { kernel, read, writer: kernel.arch().code_writer(), at: start, bug_bytes: 0 }
+    }
+
+    /// Goes on so many bytes behind each ud2 (x86): kernels before v2.6.20 had
+    /// the file and line of a BUG there.
+    pub fn skipping(self, bug_bytes: u64) -> Disassembler<'k> {
+        Disassembler { bug_bytes, ..self }
     }
 
     /// The instruction at the next address.
@@ -83,7 +94,8 @@ impl<'k> Disassembler<'k> {
         let code = (self.writer)(bytes, address);
         let length = code.length.clamp(1, bytes.len().max(1));
         let symbols = |addr: u64| self.kernel.symbol_at(addr);
-        self.at = address.wrapping_add(length as u64);
+        let skipped = if code.text == BUG { self.bug_bytes } else { 0 };
+        self.at = address.wrapping_add(length as u64).wrapping_add(skipped);
         Ok(CodeLine {
             address,
             symbol: symbols(address),
@@ -145,17 +157,23 @@ impl Kernel {
     }
 
     /// The instructions of `range`, a function, without the padding behind it.
-    pub fn function_lines(&self, range: std::ops::Range<u64>) -> Result<Vec<CodeLine>> {
-        let mut lines = self.code_lines(range)?;
+    /// `bug_bytes` behind each ud2 are skipped.
+    pub fn function_lines(
+        &self,
+        range: std::ops::Range<u64>,
+        bug_bytes: u64,
+    ) -> Result<Vec<CodeLine>> {
+        let mut lines = self.code_lines(range, bug_bytes)?;
         lines.truncate(self.arch().lines_of_function(&lines));
         Ok(lines)
     }
 
     /// The instructions of kernel memory that begin in `range`. What lies before
-    /// memory that can't be read is no error.
-    pub fn code_lines(&self, range: std::ops::Range<u64>) -> Result<Vec<CodeLine>> {
+    /// memory that can't be read is no error, and `bug_bytes` behind each ud2 are
+    /// skipped.
+    pub fn code_lines(&self, range: std::ops::Range<u64>, bug_bytes: u64) -> Result<Vec<CodeLine>> {
         let read = |addr: u64, buf: &mut [u8]| self.read(addr, buf);
-        let mut code = Disassembler::new(self, &read, range.start);
+        let mut code = Disassembler::new(self, &read, range.start).skipping(bug_bytes);
         let mut lines = Vec::new();
         while code.at < range.end {
             match code.next_line() {

@@ -34,6 +34,8 @@ pub struct Session {
     history: Vec<String>,
     /// What gdb's `x` showed last: what it goes on with.
     pub(crate) examined: Examined,
+    /// Bytes that `dis` skips behind a ud2.
+    pub(crate) bug_bytes: u64,
 }
 
 /// What gdb's `x` takes from one command to the next.
@@ -69,6 +71,7 @@ impl Session {
             ended: false,
             history: Vec::new(),
             examined: Examined::default(),
+            bug_bytes: 0,
         }
     }
 

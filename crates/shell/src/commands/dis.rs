@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use kmortem_kernel::disassembly::{CodeLine, Disassembler};
 use kmortem_kernel::{Error, SymbolAt};
+use serde::Serialize;
 
 use super::failed;
 use crate::address::{self, number, with_expressions};
@@ -30,24 +31,29 @@ pub(crate) const COMMAND: Command = Command {
         Opt::optional(
             'b',
             "N",
-            "bytes skipped behind a BUG's ud2 (always 0: since v2.6.20 none are there)",
+            "bytes to skip behind a ud2 from now on; without N how many they are",
         ),
     ],
     details: "\
 Without COUNT the start of a function means all of it, up to the padding behind it,
 and another address one instruction. The code is that of the dump, as the kernel had
-patched itself.",
+patched itself. Before v2.6.20 the file and line of a BUG stood behind its ud2, which
+`-b` skips; since then nothing stands there.",
     examples: &[
         ("schedule", "a function"),
         ("-r schedule+20", "how control came to an address"),
         ("-x schedule 5", "its first 5 instructions"),
+        ("-b", "how many bytes behind a ud2 are skipped"),
     ],
     takes_all: false,
-    rows: &[Rows {
-        options: "",
-        row: "an instruction",
-        members: "`address` `symbol` `bytes` `text` `target` (what it jumps to, calls or reads relative to itself) `target_symbol`",
-    }],
+    rows: &[
+        Rows {
+            options: "",
+            row: "an instruction",
+            members: "`address` `symbol` `bytes` `text` `target` (what it jumps to, calls or reads relative to itself) `target_symbol`",
+        },
+        Rows { options: "-b", row: "the setting", members: "`skipped` (bytes behind a ud2)" },
+    ],
     each: None,
     run,
 };
@@ -57,11 +63,18 @@ patched itself.",
 const FTRACE_NOP: &str = "0f1f440000";
 /// An instruction that begins before an address ends less than this behind it.
 const LONGEST: u64 = 16;
+/// More bytes than this behind a ud2 are asked for by mistake.
+const MOST_BUG_BYTES: u64 = 64;
 /// No count asks for more.
 const MOST_LINES: u64 = 1 << 20;
 
+/// What `-b` tells.
+#[derive(Serialize)]
+struct Skipped {
+    skipped: u64,
+}
+
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
-    let session = &*session;
     let usage = |what: &str| CommandError::Usage { command: COMMAND.name, what: what.to_owned() };
     const NO_SOURCE: &str =
         "source lines need the debuginfo of this kernel, which kmortem does not read yet";
@@ -72,15 +85,24 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
     if args.has('l') {
         out.note(NO_SOURCE)?;
     }
+    if let Some(word) = args.value('b') {
+        let bytes = word.parse().ok().filter(|bytes| *bytes <= MOST_BUG_BYTES);
+        session.bug_bytes = bytes.ok_or_else(|| {
+            usage(&format!("{word} is no number of bytes up to {MOST_BUG_BYTES}"))
+        })?;
+    }
+    let session = &*session;
     let words = with_expressions(&args.words);
     let (place, count) = match words.as_slice() {
         [] if args.has('b') => {
-            if args.value('b').is_some_and(|bytes| number(bytes) != Some(0)) {
-                out.note("no bytes stand behind ud2 since v2.6.20: none are skipped")?;
-            } else if !out.is_json() && args.value('b').is_none() {
-                writeln!(out, "encoded bytes being skipped after ud2a: 0")?;
-            }
-            return Ok(());
+            let skipped = session.bug_bytes;
+            return match (args.value('b'), out.is_json()) {
+                (Some(_), _) => Ok(()),
+                (None, true) => Ok(out.row(&Skipped { skipped })?),
+                (None, false) => {
+                    Ok(writeln!(out, "encoded bytes being skipped after ud2a: {skipped}")?)
+                }
+            };
         }
         [] => return Err(usage("say which address")),
         [place] => (place, None),
@@ -121,6 +143,7 @@ fn lines(
     count: Option<u64>,
 ) -> Result<(Vec<CodeLine>, Option<Error>), CommandError> {
     let kernel = session.kernel();
+    let skipped = session.bug_bytes;
     let memory = match args.has('u') {
         true => Memory::user(COMMAND.name, session, start)?,
         false => Memory::Kernel(kernel),
@@ -130,7 +153,7 @@ fn lines(
     if args.has('r') && !args.has('u') {
         let function = function()?;
         let range = function.start..start.saturating_add(LONGEST);
-        let mut lines = kernel.code_lines(range).map_err(failed(COMMAND.name))?;
+        let mut lines = kernel.code_lines(range, skipped).map_err(failed(COMMAND.name))?;
         // As crash does: up to the first instruction at ADDRESS or behind it.
         let last = lines.iter().position(|line| line.address >= start);
         lines.truncate(last.map_or(lines.len(), |last| last + 1));
@@ -143,14 +166,15 @@ fn lines(
         // Data has a symbol, too, and no end that would make sense of it.
         if args.has('f') || kernel.is_text(start) {
             // From its start: ADDRESS may lie inside of an instruction.
-            let mut lines = kernel.function_lines(function).map_err(failed(COMMAND.name))?;
+            let lines = kernel.function_lines(function, skipped);
+            let mut lines = lines.map_err(failed(COMMAND.name))?;
             lines.retain(|line| line.address >= start);
             lines.truncate(most);
             return Ok((lines, None));
         }
     }
     let read = |addr: u64, buf: &mut [u8]| memory.read(addr, buf);
-    let mut code = Disassembler::new(kernel, &read, start);
+    let mut code = Disassembler::new(kernel, &read, start).skipping(skipped);
     let mut lines = Vec::new();
     for _ in 0..count.unwrap_or(1) {
         match code.next_line() {

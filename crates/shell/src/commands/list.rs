@@ -92,7 +92,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         None => 0,
     };
     let mut some = false;
-    let broken = list.walk(kernel, &mut |address| {
+    let read = |addr: u64| kernel.read_u64(addr);
+    let broken = list.walk(&read, &mut |address| {
         some = true;
         let shown =
             members.shown(Reader::of(session, out.is_json()), address.wrapping_sub(inner))?;
@@ -153,10 +154,10 @@ fn parse(kernel: &Kernel, args: &Args) -> Result<List, CommandError> {
 }
 
 impl List {
-    /// Gives each structure to `show`; why the walk ended, if not at an end.
+    /// Gives each structure to `show`, of memory whose words `read` reads; why the walk ended, if not at an end.
     fn walk(
         &self,
-        kernel: &Kernel,
+        read: &dyn Fn(u64) -> Result<u64, Error>,
         show: &mut dyn FnMut(u64) -> Result<(), CommandError>,
     ) -> Result<Option<Error>, CommandError> {
         let mut seen = FxHashSet::default();
@@ -166,7 +167,7 @@ impl List {
             if !seen.insert(at) || seen.len() > LONGEST {
                 return Ok(Some(Error::Loop { what: "the list".to_owned(), addr: at }));
             }
-            let next = kernel.read_u64(at.wrapping_add(self.link));
+            let next = read(at.wrapping_add(self.link));
             if let (Err(error), true) = (&next, inside) {
                 return Ok(Some(error.clone()));
             }
@@ -183,5 +184,69 @@ impl List {
             at = next;
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Structures that the list through `words` (address, content) has, and
+    /// where it ended otherwise than at an end.
+    fn walked(list: &List, words: &[(u64, u64)]) -> (Vec<u64>, Option<Error>) {
+        let read = |addr: u64| {
+            let word = words.iter().find(|(at, _)| *at == addr);
+            word.map(|(_, word)| *word).ok_or(Error::corrupt("a word", addr))
+        };
+        let mut found = Vec::new();
+        let broken = list.walk(&read, &mut |address| {
+            found.push(address);
+            Ok(())
+        });
+        (found, broken.unwrap())
+    }
+
+    /// Structures at 0x100, 0x200, ... with the link 8 bytes behind their start.
+    fn linked(first: u64, head: u64, bare: bool) -> List {
+        List { first, head, bare, link: 0, node: 8, end: None }
+    }
+
+    #[test]
+    fn a_list_ends_at_its_head() {
+        let words = [(0x1000, 0x108), (0x108, 0x208), (0x208, 0x1000)];
+        let (found, broken) = walked(&linked(0x108, 0x1000, true), &words);
+        assert_eq!((found, broken.is_none()), (vec![0x100, 0x200], true));
+        // An empty one.
+        assert_eq!(walked(&linked(0x1000, 0x1000, true), &words).0, [] as [u64; 0]);
+        // From one of its structures on: the head is one of them.
+        let (found, broken) = walked(&linked(0x208, 0x208, false), &words);
+        assert_eq!((found, broken.is_none()), (vec![0x200, 0xff8, 0x100], true));
+    }
+
+    #[test]
+    fn a_list_ends_at_null_at_itself_and_where_it_is_told() {
+        let words = [(0x108, 0x208), (0x208, 0), (0x308, 0x308)];
+        assert_eq!(walked(&linked(0x108, 0x108, false), &words).0, [0x100, 0x200]);
+        assert_eq!(walked(&linked(0x308, 0x9000, false), &words).0, [0x300]);
+        let list = List { end: Some(0x208), ..linked(0x108, 0x108, false) };
+        assert_eq!(walked(&list, &words).0, [0x100]);
+    }
+
+    #[test]
+    fn a_list_that_leads_back_into_itself_is_a_loop() {
+        let words = [(0x108, 0x208), (0x208, 0x308), (0x308, 0x208)];
+        let (found, broken) = walked(&linked(0x108, 0x1000, true), &words);
+        assert_eq!(found, [0x100, 0x200, 0x300]);
+        assert!(matches!(broken, Some(Error::Loop { addr: 0x208, .. })));
+    }
+
+    #[test]
+    fn a_structure_that_is_absent_is_not_shown_but_told() {
+        let (found, broken) = walked(&linked(0x108, 0x1000, true), &[(0x108, 0x208)]);
+        assert_eq!(found, [0x100]);
+        assert!(broken.is_some());
+        // What the user has named is shown, be it unreadable.
+        let (found, broken) = walked(&linked(0x108, 0x1000, true), &[]);
+        assert_eq!((found, broken.is_some()), (vec![0x100], true));
     }
 }
