@@ -51,6 +51,8 @@ layout! {
         alloc_pivots: Embedded = "ma64.pivot",
         alloc_slots: Embedded = "ma64.slot",
         alloc_gaps: Embedded = "ma64.gap",
+        alloc_end: u8 = "ma64.meta.end",
+        alloc_gap: u8 = "ma64.meta.gap",
     }
 }
 
@@ -88,13 +90,16 @@ pub struct MapleSlot {
     /// Its number.
     pub slot: u32,
     /// First index.
+    #[serde(serialize_with = "hex")]
     pub first: u64,
     /// Last index.
+    #[serde(serialize_with = "hex")]
     pub last: u64,
     /// What it holds: an entry, NULL, or a pointer to a node with its type.
     #[serde(serialize_with = "hex")]
     pub entry: u64,
     /// Largest gap below it, in nodes that keep gaps.
+    #[serde(skip)]
     pub gap: Option<u64>,
 }
 
@@ -110,11 +115,32 @@ pub struct MapleNode {
     #[serde(serialize_with = "hex")]
     pub parent: u64,
     /// First index.
+    #[serde(serialize_with = "hex")]
     pub first: u64,
     /// Last index.
+    #[serde(serialize_with = "hex")]
     pub last: u64,
     /// Its used slots, NULL ones among them.
     pub slots: Vec<MapleSlot>,
+    /// What its arrays hold, behind its end, too.
+    #[serde(skip)]
+    pub words: MapleWords,
+}
+
+/// A node as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MapleWords {
+    /// Its type, an `enum maple_type`.
+    pub number: u8,
+    /// All slots.
+    pub slots: Vec<u64>,
+    /// All pivots; a dense node has none.
+    pub pivots: Vec<u64>,
+    /// All gaps, of a node that keeps them.
+    pub gaps: Vec<u64>,
+    /// Its last slot in use and the one with the largest gap, in a node that
+    /// keeps gaps (`struct maple_metadata`).
+    pub metadata: Option<(u8, u8)>,
 }
 
 /// An entry and the indices that it stands for.
@@ -192,7 +218,20 @@ impl Shape {
         let gaps = gaps.map(words).transpose()?;
         let slots = cut(addr, first, last, &entries, pivots.as_deref(), gaps.as_deref())?;
         let parent = layout.parent.read(kernel, addr)?;
-        Ok(MapleNode { addr, kind, parent, first, last, slots })
+        let metadata = match kind {
+            MapleKind::Allocation => {
+                Some((layout.alloc_end.read(kernel, addr)?, layout.alloc_gap.read(kernel, addr)?))
+            }
+            _ => None,
+        };
+        let words = MapleWords {
+            number: number as u8,
+            slots: entries,
+            pivots: pivots.unwrap_or_default(),
+            gaps: gaps.unwrap_or_default(),
+            metadata,
+        };
+        Ok(MapleNode { addr, kind, parent, first, last, slots, words })
     }
 }
 
@@ -229,10 +268,13 @@ fn cut(
     Ok(slots)
 }
 
+/// The node that a pointer (with its type) leads to, which holds the indices from
+/// the first to the last.
+type ReadNode<'k> = Box<dyn Fn(u64, u64, u64) -> Result<MapleNode> + 'k>;
+
 /// Iterator over the entries of a tree, ascending.
 pub struct MapleEntries<'k> {
-    kernel: &'k Kernel,
-    shape: Option<Shape>,
+    nodes: ReadNode<'k>,
     /// Nodes from the root down, with the slot that comes next.
     stack: Vec<(MapleNode, usize)>,
     single: Option<u64>,
@@ -244,30 +286,21 @@ impl Kernel {
     /// read is one error, the walk goes on behind it.
     pub fn maple_tree(&self, addr: u64) -> Result<MapleEntries<'_>> {
         let root = self.layout::<MapleTreeLayout>()?.root.read(self, addr)?;
-        let mut walk = MapleEntries {
-            kernel: self,
-            shape: None,
-            stack: Vec::new(),
-            single: None,
-            failed: None,
-        };
         if is_maple_node(root) {
-            walk.shape = Some(Shape::of(self)?);
-            walk.descend(root, 0, u64::MAX);
-        } else if root != 0 {
-            walk.single = Some(root);
+            return self.maple_below(root);
         }
-        Ok(walk)
+        // No node is read for one entry, whatever becomes of it.
+        let nodes = |entry: u64, _, _| Err(Error::corrupt("the root of a maple tree", entry));
+        let single = Some(root).filter(|root| *root != 0);
+        Ok(MapleEntries { nodes: Box::new(nodes), stack: Vec::new(), single, failed: None })
     }
 
     /// The entries below the node that `entry` (a root word, or a slot of a
     /// node) points to, as if it were the root.
     pub fn maple_below(&self, entry: u64) -> Result<MapleEntries<'_>> {
-        let shape = Some(Shape::of(self)?);
-        let (stack, single, failed) = (Vec::new(), None, None);
-        let mut walk = MapleEntries { kernel: self, shape, stack, single, failed };
-        walk.descend(entry, 0, u64::MAX);
-        Ok(walk)
+        let shape = Shape::of(self)?;
+        let nodes = move |entry, first, last| shape.read(self, entry, first, last);
+        Ok(MapleEntries::below(entry, Box::new(nodes)))
     }
 
     /// The node that `entry` (a root word, or a slot of a node) points to,
@@ -277,7 +310,13 @@ impl Kernel {
     }
 }
 
-impl MapleEntries<'_> {
+impl<'k> MapleEntries<'k> {
+    fn below(entry: u64, nodes: ReadNode<'k>) -> MapleEntries<'k> {
+        let mut walk = MapleEntries { nodes, stack: Vec::new(), single: None, failed: None };
+        walk.descend(entry, 0, u64::MAX);
+        walk
+    }
+
     /// The numbers of the slots that led from the root to the last entry.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         let slot = |(node, next): &(MapleNode, usize)| {
@@ -287,13 +326,12 @@ impl MapleEntries<'_> {
     }
 
     fn descend(&mut self, entry: u64, first: u64, last: u64) {
-        let Some(shape) = &self.shape else { return };
         if self.stack.len() >= HIGHEST {
             let addr = entry & !NODE_MASK;
             self.failed = Some(Error::Loop { what: "a maple tree".into(), addr });
             return;
         }
-        match shape.read(self.kernel, entry, first, last) {
+        match (self.nodes)(entry, first, last) {
             Ok(node) => self.stack.push((node, 0)),
             Err(e) => self.failed = Some(e),
         }
@@ -379,6 +417,60 @@ mod tests {
         assert!(cut(0x100, 0, 99, &[1, 2, 3], Some(&[9, 8]), None).is_err());
         assert!(cut(0x100, 0, 99, &[1, 2], Some(&[100]), None).is_err());
         assert!(cut(0x100, 10, 99, &[1, 2], Some(&[9]), None).is_err());
+    }
+
+    /// A node's address, kind, pivots and slots.
+    type Stored = (u64, MapleKind, &'static [u64], &'static [u64]);
+
+    /// What a walk from `root` on finds in memory that holds `stored`: entries,
+    /// and errors.
+    fn walked(root: u64, stored: &[Stored]) -> Vec<Result<(u64, u64, u64)>> {
+        let node = |entry: u64, first: u64, last: u64| {
+            let addr = entry & !NODE_MASK;
+            let found = stored.iter().find(|(at, ..)| *at == addr);
+            let (_, kind, pivots, entries) =
+                found.ok_or(Error::Unavailable(format!("{addr:#x} is not in the dump")))?;
+            let slots = cut(addr, first, last, entries, Some(pivots), None)?;
+            let (kind, words) = (*kind, MapleWords::default());
+            Ok(MapleNode { addr, kind, parent: 0, first, last, slots, words })
+        };
+        let walk = MapleEntries::below(root, Box::new(node));
+        walk.take(1000).map(|entry| entry.map(|e| (e.first, e.last, e.entry))).collect()
+    }
+
+    const ROOT: Stored = (0x1000, MapleKind::Range, &[9, u64::MAX], &[0x2000, 0x3000]);
+
+    #[test]
+    fn a_walk_gives_the_entries_of_all_leaves() {
+        let left: Stored = (0x2000, MapleKind::Leaf, &[4, 9], &[0xa0, 0]);
+        let right: Stored = (0x3000, MapleKind::Leaf, &[19, u64::MAX], &[0xb0, 0xc0]);
+        let found: Result<Vec<_>> = walked(0x1000, &[ROOT, left, right]).into_iter().collect();
+        assert_eq!(found.unwrap(), [(0, 4, 0xa0), (10, 19, 0xb0), (20, u64::MAX, 0xc0)]);
+        // The node below the root alone, as if it were one.
+        assert_eq!(walked(0x2000, &[left]).len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_absent_or_torn_is_one_error_and_the_rest_is_there() {
+        let right: Stored = (0x3000, MapleKind::Leaf, &[u64::MAX], &[0xb0]);
+        // Pivots of another range: the node was freed and used again.
+        let torn: Stored = (0x2000, MapleKind::Leaf, &[400, 900], &[0xa0, 0xa1]);
+        for stored in [&[ROOT, right][..], &[ROOT, torn, right]] {
+            let found = walked(0x1000, stored);
+            assert_eq!(found.len(), 2, "{found:?}");
+            assert!(found[0].is_err());
+            assert_eq!(found[1].as_ref().unwrap(), &(10, u64::MAX, 0xb0));
+        }
+        assert!(matches!(walked(0x1000, &[]).as_slice(), [Err(_)]));
+        let small: Stored = (0x1000, MapleKind::Range, &[u64::MAX], &[0x20]);
+        assert!(matches!(walked(0x1000, &[small]).as_slice(), [Err(_)]));
+    }
+
+    #[test]
+    fn a_node_below_itself_is_a_loop() {
+        let own: Stored = (0x1000, MapleKind::Range, &[u64::MAX], &[0x1000]);
+        let found = walked(0x1000, &[own]);
+        assert!(matches!(found.as_slice(), [Err(Error::Loop { addr: 0x1000, .. })]));
     }
 
     #[test]

@@ -94,6 +94,7 @@ mod trace_format;
 mod trace_parse;
 mod trace_text;
 pub(crate) mod tree;
+mod tree_maple;
 pub(crate) mod union;
 pub(crate) mod virtio;
 pub(crate) mod vm;

@@ -51,7 +51,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     Opt::value('c', "COUNT", "so many, one behind the other; negative: those that end there"),
     Opt::flag('x', "numbers in hexadecimal"),
     Opt::flag('d', "numbers in decimal"),
-    Opt::later('f'),
+    Opt::flag('f', "an offset in the dump's file: not from in here"),
 ];
 
 pub(super) const DETAILS: &str = "\
@@ -108,6 +108,10 @@ pub(super) fn run(
     let session = &*session;
     let command = out.command();
     let usage = |what: String| CommandError::Usage { command, what };
+    if args.has('f') {
+        let what = "-f is not answered: what the file holds shows hexdump(1)".to_owned();
+        return Err(CommandError::Failed { command, what });
+    }
     let Some((what, rest)) = args.words.split_first() else {
         return Err(usage("no type was named".to_owned()));
     };

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use kmortem_kernel::maple::MapleNode;
 use kmortem_kernel::stack::hex;
 use kmortem_kernel::{Error, Kernel};
 use rustc_hash::FxHashSet;
@@ -9,13 +10,15 @@ use serde::Serialize;
 
 use super::failed;
 use super::linked::{self, Members};
+use super::tree_maple;
 use crate::address::{self, with_expressions};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
-use crate::value::{Reader, Shown, Style};
+use crate::settings::Radix;
+use crate::value::{Reader, Shown, Style, expression};
 
 pub(crate) const COMMAND: Command = Command {
     name: "tree",
@@ -32,19 +35,31 @@ pub(crate) const COMMAND: Command = Command {
         Opt::flag('x', "numbers in hexadecimal"),
         Opt::flag('d', "numbers in decimal"),
         Opt::flag('N', "START is a node, not a root (of red-black and maple trees)"),
-        Opt::later('v'),
+        Opt::flag('v', "with each node (of maple trees)"),
     ],
     details: "\
-START is the root of the tree, or with -r a structure that has it. Of xarrays, radix
+START is the root of the tree, or with -r a structure that has it; with -N a node, as an
+address or an expression (a node of a maple tree with its type, as slots have it). Of xarrays, radix
 and maple trees only what is stored is shown, no empty slots. Entries of maple trees
 are decimal numbers, as in crash.",
-    examples: &[("-t rbtree -o vmap_area.rb_node free_vmap_area_root", "free vmalloc memory")],
+    examples: &[
+        ("-t rbtree -o vmap_area.rb_node free_vmap_area_root", "free vmalloc memory"),
+        ("-l -o vmap_area.rb_node free_vmap_area_root -s vmap_area.va_start", "by address"),
+        ("-t maple -v -r mm_struct.mm_mt init_mm", "a maple tree, node by node"),
+    ],
     takes_all: false,
-    rows: &[Rows {
-        options: "",
-        row: "an entry",
-        members: "`address` `index` (not of red-black trees) `position` (-p) `shown` (-s, -S)",
-    }],
+    rows: &[
+        Rows {
+            options: "",
+            row: "an entry",
+            members: "`address` `index` (not of red-black trees) `position` (-p) `shown` (-s, -S)",
+        },
+        Rows {
+            options: "-t maple -v",
+            row: "a node, in front of its entries",
+            members: "`depth` `node` (`addr` `kind` `parent` `first` `last` `slots`)",
+        },
+    ],
     each: None,
     run,
 };
@@ -66,15 +81,31 @@ struct Row<'a> {
 }
 
 /// An entry: its address, its index, and its place below the root.
-struct Entry {
-    address: u64,
-    index: Option<u64>,
-    position: Option<String>,
+pub(super) struct Entry {
+    pub(super) address: u64,
+    pub(super) index: Option<u64>,
+    pub(super) position: Option<String>,
     /// Whether its address is written as a decimal number.
-    decimal: bool,
+    pub(super) decimal: bool,
 }
 
-type Sink<'s> = &'s mut dyn FnMut(Entry) -> Result<(), CommandError>;
+pub(super) type Sink<'s> = &'s mut dyn FnMut(Found<'_>) -> Result<(), CommandError>;
+
+/// What a walk finds.
+pub(super) enum Found<'f> {
+    Entry(Entry),
+    /// With -v: a line on the tree, a node, or a slot of one.
+    Line(&'f dyn Fn(&mut dyn Write) -> std::io::Result<()>),
+    /// With -v: a node, and how deep it lies.
+    Node(&'f MapleNode, u32),
+}
+
+/// A row of JSON.
+#[derive(Serialize)]
+struct NodeRow<'a> {
+    depth: u32,
+    node: &'a MapleNode,
+}
 
 fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), CommandError> {
     let session = &*session;
@@ -89,11 +120,25 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         Some(word) => linked::offset(command, kernel, word),
         None => Ok(0),
     };
-    let root = address::address(command, kernel, start)?.wrapping_add(offset('r')?);
+    let start = match address::address(command, kernel, start) {
+        Ok(start) => start,
+        Err(error) => expression::address(session, start).map_err(|_| error)?,
+    };
+    let root = start.wrapping_add(offset('r')?);
     let members = Members::of(command, kernel, args)?;
     let style = Style::of(session.settings(), args);
     let mut count = 0;
-    let mut show = |entry: Entry| -> Result<(), CommandError> {
+    let verbose = args.has('v');
+    let mut show = |found: Found<'_>| -> Result<(), CommandError> {
+        let entry = match found {
+            Found::Entry(entry) => entry,
+            Found::Line(_) if out.is_json() => return Ok(()),
+            Found::Line(line) => return Ok(line(out)?),
+            Found::Node(node, depth) if out.is_json() => {
+                return Ok(out.row(&NodeRow { depth, node })?);
+            }
+            Found::Node(..) => return Ok(()),
+        };
         count += 1;
         let shown = members.shown(Reader::of(session, out.is_json()), entry.address)?;
         let position = entry.position.filter(|_| args.has('p'));
@@ -102,6 +147,8 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
             return Ok(out.row(&Row { address, index, position, shown: &shown })?);
         }
         match entry.decimal && !args.has('x') {
+            // Its slot has a line of its own.
+            _ if entry.decimal && verbose => {}
             true => writeln!(out, "{}", entry.address)?,
             false => writeln!(out, "{:x}", entry.address)?,
         }
@@ -125,7 +172,10 @@ fn run(session: &mut Session, args: &Args, out: &mut Output<'_>) -> Result<(), C
         }
         "ra" | "radix" | "x" | "xarray" if args.has('N') => return Err(only_roots()),
         "ra" | "radix" | "x" | "xarray" => xarray(kernel, root, &mut show)?,
-        "m" | "maple" => maple(kernel, root, args.has('N'), &mut show)?,
+        "m" | "maple" if verbose => {
+            tree_maple::nodes(kernel, root, args.has('N'), style.radix == Radix::Hex, &mut show)?
+        }
+        "m" | "maple" => tree_maple::entries(kernel, root, args.has('N'), &mut show)?,
         other => return Err(usage(format!("{other} is no kind of tree"))),
     };
     match broken {
@@ -157,7 +207,7 @@ fn red_black(
             decimal: false,
         };
         if expanded {
-            show(entry(&position))?;
+            show(Found::Entry(entry(&position)))?;
             continue;
         }
         if node == 0 {
@@ -186,7 +236,7 @@ fn red_black(
             stack.push((left, left_place, false));
         } else {
             stack.push((left, children("l"), false));
-            show(entry(&position))?;
+            show(Found::Entry(entry(&position)))?;
         }
     }
     Ok(broken)
@@ -210,47 +260,17 @@ fn xarray(kernel: &Kernel, root: u64, show: Sink<'_>) -> Result<Option<Error>, C
         match entry {
             Ok((index, address)) => {
                 let position = Some(place(index, top));
-                show(Entry { address, index: Some(index), position, decimal: false })?;
+                show(Found::Entry(Entry {
+                    address,
+                    index: Some(index),
+                    position,
+                    decimal: false,
+                }))?;
             }
             Err(error) => {
                 broken = Some(error);
                 break;
             }
-        }
-    }
-    Ok(broken)
-}
-
-/// What is stored in the maple tree at `root`, or below the node that `root`
-/// points to.
-fn maple(
-    kernel: &Kernel,
-    root: u64,
-    is_node: bool,
-    show: Sink<'_>,
-) -> Result<Option<Error>, CommandError> {
-    let (entries, from) = match is_node {
-        true => (kernel.maple_below(root), "direct"),
-        false => (kernel.maple_tree(root), "root"),
-    };
-    let mut entries = entries.map_err(failed(COMMAND.name))?;
-    let mut broken = None;
-    while let Some(entry) = entries.next() {
-        match entry {
-            Ok(entry) => {
-                let slots = entries.slots().map(|slot| format!("/{slot}")).collect::<String>();
-                let position = match entry.node {
-                    0 => "/0".to_owned(),
-                    _ => format!("{from}{slots}"),
-                };
-                show(Entry {
-                    address: entry.entry,
-                    index: Some(entry.first),
-                    position: Some(position),
-                    decimal: true,
-                })?;
-            }
-            Err(error) => broken = Some(error),
         }
     }
     Ok(broken)
