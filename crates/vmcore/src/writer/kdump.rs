@@ -67,7 +67,7 @@ pub fn write(
     let dumped = dumped(contents, page);
     bitmap::put(plan.bitmap_at + plan.bitmap_len, plan.bitmap_len, dumped, out)?;
     let pages: u64 = pages_of(contents, page, &plan.pfns).map(|run| run.end - run.start).sum();
-    // It is the first page: who puts parts together knows it by that (makedumpfile --reassemble).
+    // One page of zeros for all, in front of the others.
     let mut data = Buffered::at(plan.descriptors() + DESCRIPTOR * pages);
     let zero_page = data.end();
     data.push(&vec![0; page as usize], out)?;
