@@ -7,7 +7,7 @@
 //!    values that `p` and `gdb` show have none (`$7`: crash counts on).
 //! 3. An answer without data is compared as such, whatever its words: crash's
 //!    when it is empty or holds nothing but errors, kmortem's when it is empty
-//!    (its errors and remarks stand elsewhere).
+//!    (its errors and remarks stand elsewhere), or `(none found)` from both.
 //! 4. What kmortem remarks on standard error, beside an answer, is not compared.
 //! 5. The file and line of code, which need debuginfo, are dropped from crash's
 //!    lines.
@@ -47,6 +47,9 @@ pub(crate) fn of_crash(command: &str, text: &str) -> Vec<String> {
 
 /// kmortem's answer to `command`.
 pub(crate) fn of_kmortem(command: &str, done: &Done) -> Vec<String> {
+    if done.stdout.trim() == "(none found)" {
+        return vec![NOTHING.to_owned()];
+    }
     if done.stdout.trim().is_empty() && (done.code == 0 || !done.stderr.is_empty()) {
         return vec![NOTHING.to_owned()];
     }
@@ -116,8 +119,11 @@ fn refuses(command: &str, line: &str) -> bool {
         !rest.is_empty() && named.chain(["struct"]).any(|word| word == name)
     });
     let unknown = line.ends_with(": kernel virtual address not found in mem map");
+    // `struct list_head struct: invalid kernel virtual address: 48  type: ...`
+    let unread = line.contains(" struct: invalid ") && line.contains(" virtual address: ");
     usage
         || unknown
+        || unread
         || line.is_empty()
         || on_itself
         || STARTS.iter().any(|start| line.starts_with(start))

@@ -205,7 +205,7 @@ fn user(
     if way.physical.is_none() && swap.is_none() && vma.vma.file != 0 {
         let page = kernel.page_size();
         let offset = (addr - vma.vma.start) / page * page + vma.vma.pgoff * page;
-        render_file(out, &vma.file(), offset)?;
+        render_file(out, vma.file(), offset)?;
     }
     page_record(kernel, &way, titled, out)
 }

@@ -41,6 +41,19 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "a function that an NMI or exception interrupted stands twice",
     },
     Accepted {
+        commands: &["foreach user bt -f"],
+        explain: |hunk| {
+            let is_word = |line: &String| line.starts_with("    ");
+            if hunk.before.contains(" asm_exc_")
+                && hunk.crash.iter().chain(&hunk.kmortem).all(is_word)
+            {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
+        documented: "`bt -f`: the words that an exception saved stand below its register block",
+    },
+    Accepted {
         commands: &["bt -E*"],
         explain: machine_check_stack,
         documented: "`bt -E`: stops at the first exception stack that a CPU lacks",

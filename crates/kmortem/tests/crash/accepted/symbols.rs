@@ -46,6 +46,38 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "`dis` of init code that the kernel has given back",
     },
     Accepted {
+        commands: &["sym -n*"],
+        explain: |hunk| {
+            // The next symbol, behind crash's `kallsyms_offsets`.
+            if hunk.crash.is_empty() && hunk.kmortem.len() == 1 {
+                hunk.kmortem.retain(|line| !line.contains(" (d) "));
+            }
+        },
+        documented: "symbols of the file only, such as `.LC0`",
+    },
+    Accepted {
+        commands: &["dis -x -f schedule+20 4"],
+        explain: |hunk| {
+            let here = |line: &String| line.contains(" <schedule+0x");
+            if hunk.crash.iter().chain(&hunk.kmortem).all(here) {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
+            }
+        },
+        documented: "`dis -f` of an address inside an instruction",
+    },
+    Accepted {
+        commands: &["tree -t radix irq_desc_tree*"],
+        explain: |hunk| {
+            if hunk.crash == [NOTHING] {
+                let is_entry = |line: &str| hex(line).is_some() || line.starts_with("  index: ");
+                hunk.kmortem.retain(|line| !is_entry(line));
+                hunk.crash.clear();
+            }
+        },
+        documented: "`tree -t radix` refuses trees of today's kernels",
+    },
+    Accepted {
         commands: &["rustfilt notmangled"],
         explain: |hunk| {
             if hunk.kmortem == [NOTHING] && hunk.crash == ["Not a rust symbol:", "notmangled"] {

@@ -28,14 +28,27 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "behind the last symbol of a module's area: no name",
     },
     Accepted {
-        commands: &["list -s module -H modules"],
+        commands: &["struct module *", "list *"],
+        explain: |hunk| hunk.take_pairs(|crash, ours| nameless(crash) == nameless(ours)),
+        documented: "an address behind an object of a module is named by that object, now and then",
+    },
+    Accepted {
+        commands: &["struct task_struct.real_parent -p *"],
         explain: |hunk| {
             hunk.take_pairs(|crash, ours| {
-                let named = crash.split_once(" <").filter(|(_, name)| name.contains('+'));
-                named.is_some_and(|(start, _)| ours.trim_end_matches(',') == start)
+                let digits = |line: &str| line.replace(' ', "");
+                crash.len() > 1500 && digits(crash) == digits(ours)
             });
         },
-        documented: "an address behind an object of a module is named by that object, now and then",
+        documented: "blanks in a line of more than 1,500 characters",
+    },
+    Accepted {
+        commands: &["struct *"],
+        explain: |hunk| {
+            const ERROR: &str = "struct: read error: kernel virtual address: ffffffff";
+            hunk.crash.retain(|line| !line.starts_with(ERROR));
+        },
+        documented: "`struct -l`: errors of reads that the answer does not need",
     },
     Accepted {
         commands: &["struct mem_cgroup"],
@@ -75,4 +88,14 @@ fn is_type(about: &About, line: &str) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [size, name] = words[..] else { return false };
     size.parse::<u64>().is_ok() && about.is_type(name)
+}
+
+/// A value without the name of what its address lies behind:
+/// `orc_unwind = 0xffffffffc05e85b5 <__param_str_mode+173>`.
+fn nameless(line: &str) -> String {
+    let Some((start, rest)) = line.split_once(" <") else { return line.to_owned() };
+    match rest.split_once('>') {
+        Some((name, end)) if !name.contains(' ') => format!("{start}{end}"),
+        _ => line.to_owned(),
+    }
 }

@@ -11,7 +11,8 @@ pub(super) const ROWS: &[Accepted] = &[Accepted {
 /// `8001875: (READ|EXEC|...)`: the same value, other names of bits that got
 /// new meanings.
 fn renamed_bits(crash: &str, kmortem: &str) -> bool {
-    const RENAMED: [(&str, &str); 2] = [("EXECUTABLE", "UFFD_WP"), ("CAN_NONLINEAR", "SOFTDIRTY")];
+    const RENAMED: [(&str, &str); 3] =
+        [("EXECUTABLE", "UFFD_WP"), ("CAN_NONLINEAR", "SOFTDIRTY"), ("PFN_AT_MMAP", "NOHUGEPAGE")];
     let names =
         |line: &str| -> Vec<String> { line.split(['|', '(', ')']).map(str::to_owned).collect() };
     let (theirs, ours) = (names(crash), names(kmortem));
