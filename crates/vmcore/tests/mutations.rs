@@ -93,7 +93,7 @@ fn damaged_archives_cost_an_error_at_most() {
         let mut random = Random::new(seed);
         for _ in 0..1 + seed % 3 {
             let len = damaged.len() as u64;
-            let near_end = random.draw() % 2 == 0;
+            let near_end = random.draw().is_multiple_of(2);
             let at = random.draw() % if near_end { len.min(400) } else { len };
             let at = if near_end { len - 1 - at } else { at } as usize;
             match random.draw() % 4 {

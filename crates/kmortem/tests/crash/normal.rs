@@ -121,7 +121,11 @@ fn refuses(command: &str, line: &str) -> bool {
     let unknown = line.ends_with(": kernel virtual address not found in mem map");
     // `struct list_head struct: invalid kernel virtual address: 48  type: ...`
     let unread = line.contains(" struct: invalid ") && line.contains(" virtual address: ");
+    let unmangled = command
+        .strip_prefix("rustfilt ")
+        .is_some_and(|name| line == name || line == "Not a rust symbol:");
     usage
+        || unmangled
         || unknown
         || unread
         || line.is_empty()

@@ -45,7 +45,7 @@ are decimal numbers, as in crash.",
     examples: &[
         ("-t rbtree -o vmap_area.rb_node free_vmap_area_root", "free vmalloc memory"),
         ("-l -o vmap_area.rb_node free_vmap_area_root -s vmap_area.va_start", "by address"),
-        ("-t maple -v -r mm_struct.mm_mt init_mm", "a maple tree, node by node"),
+        ("-t maple -v sparse_irqs", "a maple tree, node by node"),
     ],
     takes_all: false,
     rows: &[

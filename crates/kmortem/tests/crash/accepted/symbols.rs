@@ -48,9 +48,11 @@ pub(super) const ROWS: &[Accepted] = &[
     Accepted {
         commands: &["sym -n*"],
         explain: |hunk| {
-            // The next symbol, behind crash's `kallsyms_offsets`.
-            if hunk.crash.is_empty() && hunk.kmortem.len() == 1 {
-                hunk.kmortem.retain(|line| !line.contains(" (d) "));
+            // The next symbol, where crash has one of the table itself.
+            if hunk.crash.iter().all(|line| line.contains(" kallsyms_")) && hunk.kmortem.len() == 1
+            {
+                hunk.crash.clear();
+                hunk.kmortem.clear();
             }
         },
         documented: "symbols of the file only, such as `.LC0`",
@@ -76,16 +78,6 @@ pub(super) const ROWS: &[Accepted] = &[
             }
         },
         documented: "`tree -t radix` refuses trees of today's kernels",
-    },
-    Accepted {
-        commands: &["rustfilt notmangled"],
-        explain: |hunk| {
-            if hunk.kmortem == [NOTHING] && hunk.crash == ["Not a rust symbol:", "notmangled"] {
-                hunk.crash.clear();
-                hunk.kmortem.clear();
-            }
-        },
-        documented: "`rustfilt` of a name that is not mangled",
     },
     Accepted {
         commands: &["dis {modbase}"],

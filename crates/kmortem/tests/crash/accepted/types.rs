@@ -33,6 +33,22 @@ pub(super) const ROWS: &[Accepted] = &[
         documented: "an address behind an object of a module is named by that object, now and then",
     },
     Accepted {
+        commands: &["list -s module -H modules"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, ours| {
+                let before =
+                    |line: &str, mark: &str| line.split_once(mark).map(|(s, _)| s.to_owned());
+                let text = |line: &str| line.split(" \"").next().map(str::to_owned);
+                let whole = before(crash, " <incomplete sequence ").or_else(|| text(crash));
+                let bytes = crash.contains("<incomplete sequence ")
+                    && whole.as_deref().and_then(text) == text(ours);
+                let unread = before(crash, " <error: Cannot access memory");
+                bytes || unread.is_some() && unread == before(ours, " <unreadable: ")
+            });
+        },
+        documented: "bytes that are no characters: `<incomplete sequence",
+    },
+    Accepted {
         commands: &["struct task_struct.real_parent -p *"],
         explain: |hunk| {
             hunk.take_pairs(|crash, ours| {
