@@ -89,12 +89,18 @@ impl Peers {
     /// What crash and drgn say of a dump.
     fn answers(&self, kernel: &str, dump: &Path) -> Result<Vec<String>, String> {
         let vmlinux = self.lab.vmlinux(kernel).map_err(|e| e.to_string())?.path;
+        // A file: drgn reads its script twice.
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let script = folder.path().join("script.py");
+        std::fs::write(&script, DRGN).map_err(|e| e.to_string())?;
         let mut drgn = Command::new(&self.drgn);
-        drgn.arg("-q").arg("-c").arg(dump).arg("-s").arg(&vmlinux).arg("/dev/stdin");
-        let mut answers = vec![ask(&mut drgn, DRGN)?];
+        drgn.arg("-q").arg("-c").arg(dump).arg("-s").arg(&vmlinux).arg(&script);
+        let mut answers = vec![ask(&mut drgn, "")?];
         if kernel != "k7x" {
             let mut crash = Command::new(&self.crash);
-            let answer = ask(crash.arg("-s").arg(&vmlinux).arg(dump), "bt -a\nps\nquit\n")?;
+            // No `bt -a`: of a running task crash starts elsewhere in an ELF file than in a
+            // kdump-compressed one with the same notes.
+            let answer = ask(crash.arg("-s").arg(&vmlinux).arg(dump), "ps\nmod\nquit\n")?;
             answers.push(answer);
         }
         if answers.iter().any(|answer| answer.lines().count() < 20) {
