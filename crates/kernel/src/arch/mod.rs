@@ -5,6 +5,7 @@
 //! The kernel's own objects look the same on all of them.
 
 pub mod arm64;
+mod crash_notes;
 pub mod mapped;
 pub mod page_table;
 pub mod registers;

@@ -7,6 +7,7 @@
 //! its name, `stackframe`.
 
 use crate::Kernel;
+use crate::arch::crash_notes;
 use crate::arch::registers::{RegisterSet, Registers};
 use crate::error::Result;
 
@@ -121,11 +122,6 @@ pub(super) fn read(kernel: &Kernel, addr: u64) -> Result<Registers> {
         .ok_or_else(|| crate::error::Error::corrupt("saved registers", addr))
 }
 
-/// Bytes before a note's contents: three words and the padded name "CORE".
-const NOTE_HEADER: u64 = 12 + 8;
-/// Offset of the registers in `struct elf_prstatus`.
-const PR_REG: u64 = 112;
-
 /// Registers per possible CPU. A kdump kernel finds them in `crash_notes`
 /// (kernel/crash_core.c), one note per possible CPU in per-CPU memory; the
 /// dump's notes are copies, without the CPUs that left none. A hypervisor writes
@@ -155,14 +151,7 @@ pub(super) fn of_cpus(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
 
 /// The registers that the kernel itself saved for `cpu` when it crashed.
 fn crash_note(kernel: &Kernel, cpu: u32) -> Option<Registers> {
-    let notes = kernel.symbol("crash_notes").and_then(|at| kernel.read_u64(at)).ok()?;
-    let note = kernel.per_cpu_ptr(notes, cpu).ok().filter(|_| notes != 0)?;
-    let header = kernel.read_bytes(note, NOTE_HEADER).ok()?;
-    // namesz 5, type NT_PRSTATUS (1), name "CORE"
-    if header[..4] != [5, 0, 0, 0] || header[8..12] != [1, 0, 0, 0] || &header[12..16] != b"CORE" {
-        return None;
-    }
-    let bytes = kernel.read_bytes(note + NOTE_HEADER + PR_REG, 34 * 8).ok()?;
+    let bytes = crash_notes::registers(kernel, cpu, 34 * 8)?;
     let words: Vec<u64> = bytes
         .chunks_exact(8)
         .map(|raw| raw.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)))

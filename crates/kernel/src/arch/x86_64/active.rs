@@ -7,14 +7,10 @@
 //! swapped one) is the CPU's per-CPU offset, which tells the CPU's number.
 
 use crate::Kernel;
+use crate::arch::crash_notes;
 use crate::arch::registers::Registers;
 use crate::arch::x86_64::registers::{complete, from_bytes};
 use crate::error::Result;
-
-/// Offset of the registers in `struct elf_prstatus` and their size.
-const PR_REG: u64 = 112;
-/// Bytes before a note's contents: three words and the padded name "CORE".
-const NOTE_HEADER: u64 = 12 + 8;
 
 /// Registers per possible CPU: (CPU, registers), for those that have some.
 pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
@@ -54,13 +50,6 @@ pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
 
 /// The registers that the kernel itself saved for `cpu` when it crashed.
 fn crash_note(kernel: &Kernel, cpu: u32) -> Option<Registers> {
-    let notes = kernel.symbol("crash_notes").and_then(|at| kernel.read_u64(at)).ok()?;
-    let note = kernel.per_cpu_ptr(notes, cpu).ok().filter(|_| notes != 0)?;
-    let header = kernel.read_bytes(note, NOTE_HEADER).ok()?;
-    // namesz 5, type NT_PRSTATUS (1), name "CORE"
-    if header[..4] != [5, 0, 0, 0] || header[8..12] != [1, 0, 0, 0] || &header[12..16] != b"CORE" {
-        return None;
-    }
-    let bytes = kernel.read_bytes(note + NOTE_HEADER + PR_REG, 21 * 8).ok()?;
+    let bytes = crash_notes::registers(kernel, cpu, 21 * 8)?;
     from_bytes(&bytes).filter(|r| r.ip() != 0)
 }
