@@ -33,6 +33,12 @@ pub enum Fault {
         /// Why it is absent.
         reason: Absent,
     },
+    /// Mapped to memory of the machine that is not the guest's own.
+    #[error("machine address {machine:#x} is not in the dump: it is no memory of this guest")]
+    NotOwn {
+        /// Address in the machine.
+        machine: u64,
+    },
     /// The address can't exist on this architecture.
     #[error("not an address (non-canonical)")]
     NonCanonical,

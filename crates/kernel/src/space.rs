@@ -162,6 +162,7 @@ impl From<WalkError> for Fault {
         match e {
             WalkError::NotPresent { .. } => Fault::NotMapped,
             WalkError::Absent { table, reason } => Fault::PageTable { table, reason },
+            WalkError::NotOwn { machine } => Fault::NotOwn { machine },
             WalkError::NonCanonical => Fault::NonCanonical,
         }
     }

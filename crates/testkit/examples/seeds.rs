@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kmortem_testkit::{
-    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, avml, flatten, libvirt_save,
-    lime, lzop, notes, page,
+    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, XenCore, XenVcpu, avml,
+    flatten, libvirt_save, lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -48,6 +48,12 @@ fn main() -> std::io::Result<()> {
     put("memory_image", "lime", &behind(0, 8, &lime(&ranges)))?;
     put("memory_image", "avml", &behind(1, 8, &avml(&ranges)))?;
     put("memory_image", "raw", &behind(2, 0, &page(5)))?;
+    // The target writes the first 64 bytes, the ELF header.
+    let vcpus = vec![XenVcpu { flags: 0x24, cs: 0xe033, ..XenVcpu::default() }.context()];
+    for (name, core) in [("pv", XenCore::pv(3)), ("hvm", XenCore::hvm(3))] {
+        let core = XenCore { vcpus: vcpus.clone(), ..core };
+        put("xen_core", name, &core.build()[64..])?;
+    }
     for (name, first) in [("foreign", 0u8), ("ours", 1)] {
         let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
         let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };

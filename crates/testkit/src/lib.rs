@@ -10,6 +10,7 @@
 //! - [`lime`], [`avml`]: ranges of RAM.
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
+//! - [`XenCore`]: Xen's dump-core.
 //! - [`Seekable`]: anything in a seekable zstd file.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
 //! - [`mutate`]: damage, the same for the same seed.
@@ -27,6 +28,7 @@ mod lzop;
 mod memory;
 mod migration;
 mod seekable;
+mod xen;
 
 pub mod mutate;
 pub mod notes;
@@ -39,3 +41,4 @@ pub use lzop::lzop;
 pub use memory::{PAGE, page};
 pub use migration::{Migration, Record, libvirt_save};
 pub use seekable::Seekable;
+pub use xen::{XenCore, XenVcpu};

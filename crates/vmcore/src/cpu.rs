@@ -28,6 +28,40 @@ pub struct CpuState {
     pub prstatus_arm64: Option<PrstatusArm64>,
     /// QEMU's note.
     pub qemu: Option<QemuCpuState>,
+    /// What Xen says of the CPU of a guest.
+    pub xen: Option<XenVcpu>,
+}
+
+impl CpuState {
+    /// CR3 and CR4 of x86_64, where a hypervisor says them.
+    pub fn cr3_and_cr4(&self) -> Option<(u64, u64)> {
+        let of_qemu = self.qemu.as_ref().map(|state| (state.cr[3], state.cr[4]));
+        of_qemu.or_else(|| self.xen.as_ref().map(|state| (state.cr[3], state.cr[4])))
+    }
+
+    /// Bases of GS, the current one and the one that is swapped in, as far as they are known: one
+    /// of them is the kernel's.
+    pub fn gs_bases(&self) -> Vec<u64> {
+        if let Some(state) = &self.qemu {
+            return std::iter::once(state.gs.base).chain(state.kernel_gs_base).collect();
+        }
+        if let Some(state) = &self.xen {
+            return vec![state.gs_base_kernel, state.gs_base_user];
+        }
+        // kdump's notes have user space's here, 0 mostly.
+        self.prstatus.iter().map(|status| status.regs[22]).filter(|base| *base != 0).collect()
+    }
+}
+
+/// Control registers and segment bases of a Xen guest's CPU (`vcpu_guest_context`). Addresses are
+/// machine addresses in a paravirtual guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct XenVcpu {
+    /// CR0 to CR7; CR1: CR3 of user space.
+    pub cr: [u64; 8],
+    pub gs_base_kernel: u64,
+    pub gs_base_user: u64,
 }
 
 /// `struct elf_prstatus` of x86_64.

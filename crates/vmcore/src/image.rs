@@ -14,6 +14,7 @@ use crate::error::{Absent, OpenError, ReadError};
 use crate::info::{Completeness, ContainerInfo};
 #[cfg(unix)]
 use crate::live;
+use crate::machine_frames::MachineFrames;
 use crate::mmap::MappedFile;
 use crate::origin::Origin;
 use crate::page_cache::{self, PageCache};
@@ -30,6 +31,7 @@ pub struct Image {
     notes: Vec<Note>,
     cpus: Vec<CpuState>,
     vmcoreinfo: Option<VmcoreInfo>,
+    machine_frames: Option<MachineFrames>,
     page_size: u64,
     ram: OnceLock<Vec<Range<u64>>>,
     cache: PageCache,
@@ -110,6 +112,7 @@ impl Image {
         let page_size = opened.container.page_size();
         Ok(Image {
             cpus,
+            machine_frames: MachineFrames::find(&opened.notes),
             container: opened.container,
             info: opened.info,
             notes: opened.notes,
@@ -323,6 +326,21 @@ impl Image {
     /// The dump that this one was made from, if it says so.
     pub fn origin(&self) -> Option<&Origin> {
         self.container.origin()
+    }
+
+    /// Where the guest's frames lie in the machine, if its page tables hold those: a paravirtual
+    /// guest of Xen's.
+    pub fn machine_frames(&self) -> Option<&MachineFrames> {
+        self.container.machine_frames().or(self.machine_frames.as_ref())
+    }
+
+    /// The physical address of what an entry of a page table, or CR3, has the address `entry` of.
+    /// None: it is a machine's memory that is not the guest's own.
+    pub fn physical(&self, entry: u64) -> Option<u64> {
+        match self.machine_frames() {
+            Some(frames) => frames.guest_address(entry),
+            None => Some(entry),
+        }
     }
 
     /// How much of the machine's memory the dump has.

@@ -22,10 +22,12 @@ mod codec;
 mod container;
 mod dump_header;
 mod error;
+mod frame_runs;
 mod image;
 mod info;
 #[cfg(unix)]
 mod live;
+mod machine_frames;
 mod mmap;
 mod origin;
 mod page_cache;
@@ -40,12 +42,13 @@ pub mod writer;
 
 pub use codec::Codec;
 pub use container::{OpenOptions, Progress, Unpacking};
-pub use cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment};
+pub use cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment, XenVcpu};
 pub use dump_header::DumpHeader;
 pub use elf_note::Note;
 pub use error::{Absent, OpenError, ReadError};
 pub use image::{Image, Page};
 pub use info::{Completeness, ContainerInfo, FileInfo, Machine, Utsname};
+pub use machine_frames::MachineFrames;
 pub use mmap::MappedFile;
 pub use origin::Origin;
 pub use source::{Source, SourceError};

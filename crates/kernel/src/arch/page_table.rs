@@ -3,6 +3,8 @@
 //! Tables are a page each and hold entries of 8 bytes, so a page of 2^n bytes
 //! translates n-3 bits of an address at each level; the top table may be
 //! smaller. What an entry says is the architecture's business ([`Entries`]).
+//! The tables of a paravirtual guest of Xen's hold addresses of the machine
+//! below it: the dump knows which of its own pages they are.
 
 use kmortem_vmcore::{Absent, Image};
 
@@ -35,6 +37,12 @@ pub enum WalkError {
         table: u64,
         /// Why.
         reason: Absent,
+    },
+    /// An entry leads to memory of the machine that is not the guest's own:
+    /// the hypervisor's, or a page that another guest granted.
+    NotOwn {
+        /// Address in the machine.
+        machine: u64,
     },
     /// Not an address that these tables translate.
     NonCanonical,
@@ -156,6 +164,7 @@ impl PageTables {
         if !self.is_canonical(addr) {
             return Err(WalkError::NonCanonical);
         }
+        let own = |machine| image.physical(machine).ok_or(WalkError::NotOwn { machine });
         let mut table = self.root;
         for level in (1..=self.levels).rev() {
             let at = table.wrapping_add(self.index(addr, level) * 8);
@@ -167,11 +176,16 @@ impl PageTables {
             visit(level, at, entry);
             match self.step(level, entry) {
                 Step::Absent => return Err(WalkError::NotPresent { level, entry }),
-                Step::Table(next) if level > 1 => table = next,
+                Step::Table(next) if level > 1 => table = own(next)?,
                 Step::Table(_) => return Err(WalkError::NotPresent { level, entry }),
                 Step::Page(base) => {
                     let page_size = 1u64 << self.shift(level);
-                    let phys = base & !(page_size - 1) | addr & (page_size - 1);
+                    let phys = own(base & !(page_size - 1) | addr & (page_size - 1))?;
+                    // What follows in the machine need not do so in the guest.
+                    let page_size = match image.machine_frames() {
+                        Some(_) => page_size.min(self.page_size()),
+                        None => page_size,
+                    };
                     return Ok(Mapping { phys, page_size, entry });
                 }
             }

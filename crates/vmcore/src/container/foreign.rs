@@ -19,6 +19,8 @@ const MAGICS: &[(&[u8], &str)] = &[
     (b"\xd0\xbe\xd2\xbe", "it is a VMware snapshot state"),
     (b"DISKDUMP", "it is a diskdump of an older kind (RHEL 3 and 4)"),
     (b"\xed\x23\x8f\x61\x73\x01\x19\xa8", "it is a dump of LKCD"),
+    (b"\xed\xeb\x0f\xf0", "it is a dump-core of Xen 3.0, before that was ELF"),
+    (b"\xee\xeb\x0f\xf0", "it is a dump-core of Xen 3.0, before that was ELF"),
     (b"hsi\x00", "it is a hibernation image"),
     (b"#!", "it is a script"),
     (b"%PDF", "it is a PDF document"),

@@ -15,6 +15,7 @@ mod libvirt_save;
 mod lime;
 mod migration;
 mod raw;
+mod xen;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,6 +27,7 @@ use crate::dump_header::DumpHeader;
 use crate::elf_note::Note;
 use crate::error::{Absent, OpenError};
 use crate::info::{Completeness, ContainerInfo, FileInfo};
+use crate::machine_frames::MachineFrames;
 use crate::origin::Origin;
 use crate::source::Source;
 use crate::support::Support;
@@ -79,6 +81,11 @@ pub(crate) trait Container: Send + Sync {
 
     /// What the dump was made from, if it says so.
     fn origin(&self) -> Option<&Origin> {
+        None
+    }
+
+    /// Where the guest's frames lie in the machine, if its page tables hold those.
+    fn machine_frames(&self) -> Option<&MachineFrames> {
         None
     }
 
@@ -174,7 +181,7 @@ pub(crate) const LAYERS_SUPPORT: &[Support] = &[
 ];
 
 pub(crate) const FORMATS: &[Format] =
-    &[kdump::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
+    &[kdump::FORMAT, xen::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.

@@ -8,6 +8,7 @@ use crate::elf_note::Note;
 use crate::error::{Absent, ReadError};
 use crate::image::Image;
 use crate::info::{ContainerInfo, Machine};
+use crate::machine_frames::MachineFrames;
 use crate::origin::{self, Origin};
 
 /// How closely the pages are looked at before they are written.
@@ -104,12 +105,13 @@ fn header_of(image: &Image) -> Header {
     let has_vmcoreinfo = |note: &Note| note.name == "VMCOREINFO";
     let vmcoreinfo = image.vmcoreinfo().map(|info| info.raw().as_bytes().to_vec());
     let machine = info.machine.or_else(|| machine_of(image));
+    let machine_frames = image.machine_frames().map(MachineFrames::to_notes).unwrap_or_default();
     Header {
         machine,
         page_size,
         dump: dump_header(image, machine),
         notes: match image.notes().is_empty() {
-            true => notes::of_cpus(image.cpus()),
+            true => [notes::of_cpus(image.cpus()), machine_frames].concat(),
             false => image.notes().to_vec(),
         },
         vmcoreinfo: vmcoreinfo.filter(|_| !image.notes().iter().any(has_vmcoreinfo)),

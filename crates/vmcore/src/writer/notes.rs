@@ -3,12 +3,14 @@
 
 use crate::cpu::{CpuState, QemuCpuState, QemuSegment};
 use crate::elf_note::{NT_PRSTATUS, Note};
+use crate::machine_frames::MachineFrames;
 use crate::origin;
 
-/// The notes one after the other, without those of our own.
+/// The notes one after the other, without those of our own that stand for the original.
 pub(super) fn encode_foreign(notes: &[Note]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    notes.iter().filter(|note| note.name != origin::OWNER).for_each(|note| push(&mut bytes, note));
+    let stays = |note: &&Note| note.name != origin::OWNER || MachineFrames::is_in(note);
+    notes.iter().filter(stays).for_each(|note| push(&mut bytes, note));
     bytes
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::output::Output;
 use super::{Contents, Fate, Options, Progress, Summary, WriteError, elf};
+use crate::machine_frames::MachineFrames;
 
 /// Writes the memory, at its addresses.
 pub fn write(
@@ -15,6 +16,12 @@ pub fn write(
     progress: &Progress,
     out: &mut dyn Output,
 ) -> Result<Summary, WriteError> {
+    if contents.header().notes.iter().any(MachineFrames::is_in) {
+        let what = "a paravirtual guest's memory can't be raw: its page tables hold frames of the \
+                    machine, and a raw file has no place to say which of its pages they are; elf, \
+                    archive and kdump-... have one";
+        return Err(WriteError::Unfit(what.to_owned()));
+    }
     let page = contents.header().page_size.max(1);
     let pages = |len: u64| len.div_ceil(page);
     let written = elf::write_runs(contents, options, progress, None, out)?;

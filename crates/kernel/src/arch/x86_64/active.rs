@@ -31,11 +31,8 @@ pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
         let Some(prstatus) = &state.prstatus else { continue };
         let Ok(words) = <[u64; 21]>::try_from(&prstatus.regs[..21]) else { continue };
         let regs = complete(words);
-        let by_gs = state.qemu.as_ref().and_then(|q| {
-            let bases = [Some(q.gs.base), q.kernel_gs_base];
-            bases.iter().flatten().find_map(|base| {
-                offsets.iter().find(|(_, offset)| offset == base).map(|(cpu, _)| *cpu)
-            })
+        let by_gs = state.gs_bases().into_iter().find_map(|base| {
+            offsets.iter().find(|(_, offset)| *offset == base).map(|(cpu, _)| *cpu)
         });
         let by_note = || own.iter().find(|(_, r)| *r == regs).map(|(cpu, _)| *cpu);
         let by_order = || possible.get(index).copied();

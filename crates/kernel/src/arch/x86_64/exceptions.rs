@@ -15,6 +15,14 @@ const KERNEL_DS: u64 = 0x18;
 const USER_CS: u64 = 0x33;
 const USER32_CS: u64 = 0x23;
 const USER_DS: u64 = 0x2b;
+/// The same of a paravirtual guest of Xen's: FLAT_RING3_CS64 and _SS64, the
+/// kernel's without their ring; FLAT_RING3_CS32
+/// (xen/include/public/arch-x86/xen-x86_64.h).
+const XEN_KERNEL_CS: u64 = 0xe030;
+const XEN_USER_CS: u64 = 0xe033;
+const XEN_USER32_CS: u64 = 0xe023;
+const XEN_SS: u64 = 0xe02b;
+
 /// Whether the registers are possible ones: of user space, or the kernel's.
 pub(super) fn kind_of(
     kernel: &Kernel,
@@ -31,8 +39,10 @@ pub(super) fn kind_of(
     let user = |addr: u64| addr >> 47 == 0;
     let upper = |addr: u64| addr >> 63 == 1;
     match (cs, ss) {
-        (USER_CS | USER32_CS, USER_DS) => (user(ip) && user(sp)).then_some(true),
-        (KERNEL_CS, KERNEL_DS) => {
+        (USER_CS | USER32_CS | XEN_USER_CS | XEN_USER32_CS, USER_DS | XEN_SS) => {
+            (user(ip) && user(sp)).then_some(true)
+        }
+        (KERNEL_CS, KERNEL_DS) | (XEN_KERNEL_CS, _) => {
             let above = sp == addr.wrapping_add(PT_REGS_SIZE);
             (kernel.is_text(ip) && upper(sp) || above).then_some(false)
         }

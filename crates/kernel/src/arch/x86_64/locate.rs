@@ -5,7 +5,7 @@
 //!    `NUMBER(phys_base)`, `SYMBOL(init_top_pgt)` (written `swapper_pg_dir`
 //!    by the generic code), `NUMBER(pgtable_l5_enabled)`, `NUMBER(sme_mask)`
 //!    (Documentation/admin-guide/kdump/vmcoreinfo.rst).
-//! 2. CR3 of a virtual CPU (QEMU's notes): the tables that the CPU ran on
+//! 2. CR3 of a virtual CPU (QEMU's notes, Xen's contexts): the tables that the CPU ran on
 //!    map the kernel's image between `__START_KERNEL_map` and + 1 GiB. Under
 //!    page table isolation the user half has bit 12 of CR3 set and maps almost
 //!    nothing, the kernel half is the page before it.
@@ -98,11 +98,11 @@ fn image_range(image: &Image, tables: &PageTables, hint: u64) -> Range<u64> {
 fn from_cpu_state(image: &Image) -> Result<Located, String> {
     let mut seen = 0;
     for (index, cpu) in image.cpus().iter().enumerate() {
-        let Some(state) = &cpu.qemu else { continue };
+        let Some((cr3, cr4)) = cpu.cr3_and_cr4() else { continue };
         seen += 1;
-        let (cr3, cr4) = (state.cr[3], state.cr[4]);
         let levels = if cr4 & (1 << 12) != 0 { 5 } else { 4 };
         for root in [cr3 & !0x1fff & PHYS, cr3 & !0xfff & PHYS] {
+            let Some(root) = image.physical(root) else { continue };
             let tables = paging::tables(root, levels, 0);
             let range = image_range(image, &tables, START_KERNEL_MAP);
             if range.end - range.start < (4 << 20) {

@@ -83,7 +83,14 @@ impl Architecture for X86_64 {
             Entries::X86_64 { encryption_mask } => encryption_mask,
             Entries::Arm64(_) => 0,
         };
-        paging::meaning(entry, encryption)
+        match paging::meaning(entry, encryption) {
+            EntryMeaning::Page { physical, flags } => {
+                // Of memory that is not the guest's own the machine's address is all there is.
+                let physical = kernel.image().physical(physical).unwrap_or(physical);
+                EntryMeaning::Page { physical, flags }
+            }
+            other => other,
+        }
     }
 
     fn cpu_stacks(&self, kernel: &Kernel) -> Result<Vec<CpuStack>> {

@@ -80,11 +80,13 @@ fn is_user(words: &[u64]) -> bool {
     words[Reg::Cs as usize] & 3 == 3
 }
 
-/// A kernel or user code segment (their selectors are small) and flags with the
-/// always-set bit 1.
+/// A kernel or user code segment and flags with the always-set bit 1. The large
+/// selectors are those of Xen's own segments, on which its paravirtual guests
+/// run: the kernel's without their ring (xen/include/public/arch-x86/xen-x86_64.h).
 fn is_plausible(words: &[u64]) -> bool {
     let cs = words[Reg::Cs as usize] & 0xffff;
-    matches!(cs, 0x10 | 0x33 | 0x23) && words[Reg::Flags as usize] & 2 != 0
+    matches!(cs, 0x10 | 0x33 | 0x23 | 0xe030 | 0xe033 | 0xe023)
+        && words[Reg::Flags as usize] & 2 != 0
 }
 
 /// All 21 registers, in the order of `struct pt_regs`.

@@ -55,7 +55,6 @@ pub(super) struct Header {
     pub(super) oddities: Vec<String>,
     phoff: u64,
     phnum: u64,
-    shoff: u64,
 }
 
 /// A `PT_LOAD` or `PT_NOTE`.
@@ -127,7 +126,7 @@ pub(super) fn read(name: &str, source: &dyn Source) -> Result<Header, OpenError>
         })?,
         phnum => u64::from(phnum),
     };
-    Ok(Header { machine, flags, odd_qemu: ehsize == 8, oddities, phoff, phnum, shoff })
+    Ok(Header { machine, flags, odd_qemu: ehsize == 8, oddities, phoff, phnum })
 }
 
 fn real_phnum(source: &dyn Source, shoff: u64) -> Option<u64> {
@@ -153,7 +152,6 @@ fn not_a_core(kind: u16, source: &dyn Source, fields: Fields<'_>) -> String {
     match kind {
         1 => "it is an ELF object file, perhaps a kernel module".to_owned(),
         2 | 3 => "it is an ELF executable (vmlinux?), not a dump of memory".to_owned(),
-        // Xen's dump-core leaves e_type as it should, but has sections in place of segments.
         _ => format!(
             "it is an ELF file of the unknown type {kind} (machine {}, {} bytes)",
             fields.u16(18).unwrap_or_default(),
@@ -169,14 +167,7 @@ pub(super) fn is_of_a_process(kind: u32) -> bool {
 }
 
 /// The error for a core without memory.
-pub(super) fn without_memory(name: String, source: &dyn Source, header: &Header) -> OpenError {
-    // Xen names its sections; the table of names lies behind the pages, or right in front.
-    let head = source.bytes(0, source.len().min(64 << 10) as usize).unwrap_or_default();
-    let xen = memchr::memmem::find(&head, b"Xen\0").is_some();
-    if header.phnum == 0 && header.shoff != 0 && xen {
-        let looks_like = "it is a dump of Xen's (xl dump-core)".to_owned();
-        return OpenError::Foreign { name, looks_like };
-    }
+pub(super) fn without_memory(name: String) -> OpenError {
     let what = "an ELF core without any memory (no usable PT_LOAD)".to_owned();
     OpenError::Corrupt { name, what }
 }

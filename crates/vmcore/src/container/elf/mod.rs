@@ -100,7 +100,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     }
     let loads = header::physical(segments.loads, &mut oddities);
     if loads.is_empty() {
-        return Err(header::without_memory(name, source.as_ref(), &header));
+        return Err(header::without_memory(name));
     }
 
     let extents = Extents::new(&loads);
