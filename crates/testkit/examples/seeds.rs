@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kmortem_testkit::{
-    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, XenCore, XenVcpu, avml,
-    flatten, libvirt_save, lime, lzop, notes, page,
+    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, Vcpu, Vmss, XenCore,
+    XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -54,6 +54,12 @@ fn main() -> std::io::Result<()> {
         let core = XenCore { vcpus: vcpus.clone(), ..core };
         put("xen_core", name, &core.build()[64..])?;
     }
+    let state = Vmss::of(&[(1, 0, 2), (0x10_0000, 2, 1)], &[Vcpu::numbered(0)]);
+    put("vmware", "beside", &behind(0x82, 4, &state.build()))?;
+    let blocks = state.clone().with_blocks(&[Vcpu::numbered(0)]);
+    put("vmware", "blocks", &behind(0x83, 4, &blocks.build()))?;
+    let within = [page(1), page(2), page(3)].concat();
+    put("vmware", "within", &behind(2, 4, &state.with_memory(5, within).build()))?;
     for (name, first) in [("foreign", 0u8), ("ours", 1)] {
         let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
         let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };

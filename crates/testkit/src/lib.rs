@@ -11,6 +11,7 @@
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`XenCore`]: Xen's dump-core.
+//! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
 //! - [`Seekable`]: anything in a seekable zstd file.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
 //! - [`mutate`]: damage, the same for the same seed.
@@ -28,6 +29,8 @@ mod lzop;
 mod memory;
 mod migration;
 mod seekable;
+mod vcpu;
+mod vmware;
 mod xen;
 
 pub mod mutate;
@@ -41,4 +44,6 @@ pub use lzop::lzop;
 pub use memory::{PAGE, page};
 pub use migration::{Migration, Record, libvirt_save};
 pub use seekable::Seekable;
+pub use vcpu::Vcpu;
+pub use vmware::{Vmss, VmssTag, VmssValue};
 pub use xen::{XenCore, XenVcpu};

@@ -90,7 +90,8 @@ pub struct PrstatusArm64 {
     pub pstate: u64,
 }
 
-/// A segment or descriptor table register.
+/// A segment or descriptor table register. Other hypervisors than QEMU may not say limit and
+/// flags; they are 0 then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct QemuSegment {
@@ -122,6 +123,57 @@ pub struct QemuCpuState {
     pub cr: [u64; 5],
     /// MSR_KERNEL_GS_BASE; older QEMU did not write it.
     pub kernel_gs_base: Option<u64>,
+}
+
+impl CpuState {
+    /// The CPU numbered `index` of a hypervisor that has no notes: what QEMU would write of it.
+    pub(crate) fn of_x86_64(qemu: QemuCpuState, index: usize) -> CpuState {
+        let prstatus = Some(prstatus_of(&qemu, pid_of(index)));
+        CpuState { prstatus, qemu: Some(qemu), ..CpuState::default() }
+    }
+}
+
+/// What stands for the task that ran: QEMU's notes number the CPUs from 1.
+pub(crate) fn pid_of(index: usize) -> u32 {
+    u32::try_from(index).map_or(u32::MAX, |index| index.saturating_add(1))
+}
+
+/// The same registers as `struct elf_prstatus` has them.
+fn prstatus_of(qemu: &QemuCpuState, pid: u32) -> Prstatus {
+    let [ax, bx, cx, dx, si, di, sp, bp, r8, r9, r10, r11, r12, r13, r14, r15] = qemu.gprs;
+    let selector = |segment: &QemuSegment| u64::from(segment.selector);
+    Prstatus {
+        pid,
+        regs: [
+            r15,
+            r14,
+            r13,
+            r12,
+            bp,
+            bx,
+            r11,
+            r10,
+            r9,
+            r8,
+            ax,
+            cx,
+            dx,
+            si,
+            di,
+            ax,
+            qemu.rip,
+            selector(&qemu.cs),
+            qemu.rflags,
+            sp,
+            selector(&qemu.ss),
+            qemu.fs.base,
+            qemu.gs.base,
+            selector(&qemu.ds),
+            selector(&qemu.es),
+            selector(&qemu.fs),
+            selector(&qemu.gs),
+        ],
+    }
 }
 
 /// The CPUs of a dump's notes: the n-th PRSTATUS and the n-th QEMU note are the same CPU's.

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::ops::{Deref, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::beside;
 use crate::codec;
 use crate::container::{self, Container, Input, OpenOptions, Stored};
 use crate::cpu::{self, CpuState};
@@ -59,7 +60,8 @@ impl Deref for Page<'_> {
 }
 
 impl Image {
-    /// Opens a dump: one file, or all parts of a split one in any order.
+    /// Opens a dump: one file, or all parts of a split one in any order. Of a hypervisor's snapshot
+    /// one file is enough where the others have its name, or their folder.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Image, OpenError> {
         Image::open_with(paths, &OpenOptions::default())
     }
@@ -69,9 +71,13 @@ impl Image {
         paths: &[P],
         options: &OpenOptions<'_>,
     ) -> Result<Image, OpenError> {
+        let paths: Vec<PathBuf> = match paths {
+            [only] => beside::complete(only.as_ref()),
+            several => several.iter().map(|path| path.as_ref().to_owned()).collect(),
+        };
         let mut inputs = Vec::with_capacity(paths.len());
-        for path in paths {
-            let (path, base) = with_address(path.as_ref());
+        for path in &paths {
+            let (path, base) = with_address(path);
             let name = path.display().to_string();
             match open_file(&path) {
                 Ok(source) => inputs.push(Input { name, source, base }),

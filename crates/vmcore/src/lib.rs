@@ -18,6 +18,7 @@
 //!
 //! Physical addresses are plain `u64`.
 
+mod beside;
 mod codec;
 mod container;
 mod dump_header;

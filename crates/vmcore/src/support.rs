@@ -17,7 +17,8 @@ pub struct Support {
 
 /// The table, containers first, then what may lie around them.
 pub fn support() -> Vec<Support> {
-    let containers = crate::container::FORMATS.iter().flat_map(|format| format.support);
+    use crate::container::{FORMATS, SNAPSHOTS};
+    let containers = FORMATS.iter().chain(SNAPSHOTS).flat_map(|format| format.support);
     let rest = [crate::container::RAW_SUPPORT, crate::container::LAYERS_SUPPORT];
     containers.chain(rest.into_iter().flatten()).copied().collect()
 }

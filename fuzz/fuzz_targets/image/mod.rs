@@ -11,8 +11,14 @@ const MOST_UNPACKED: u64 = 8 << 20;
 
 /// Opens the input and reads from it.
 pub fn check(input: Vec<u8>) {
+    check_all(vec![input]);
+}
+
+/// The same of several files that are one dump.
+pub fn check_all(inputs: Vec<Vec<u8>>) {
     let options = OpenOptions { most_unpacked: Some(MOST_UNPACKED), ..OpenOptions::default() };
-    let sources = vec![("fuzz".to_owned(), Arc::new(input) as _)];
+    let named = |(index, input)| (format!("fuzz{index}"), Arc::new(input) as _);
+    let sources = inputs.into_iter().enumerate().map(named).collect();
     let image = match Image::from_sources_with(sources, &options) {
         Ok(image) => image,
         Err(error) => {

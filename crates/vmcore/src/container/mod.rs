@@ -2,7 +2,7 @@
 //!
 //! One folder or file per container, with its layout at the top. To add one: write a [`Format`]
 //! whose `probe` knows it by content, an `open` that gives a [`Container`], and add the line to
-//! [`FORMATS`]. What no format knows, [`foreign`] describes for the error message.
+//! [`FORMATS`] (or to [`SNAPSHOTS`]). What no format knows, [`foreign`] describes for the error message.
 
 mod archive;
 mod chain;
@@ -15,6 +15,7 @@ mod libvirt_save;
 mod lime;
 mod migration;
 mod raw;
+mod vmware;
 mod xen;
 
 use std::borrow::Cow;
@@ -183,6 +184,10 @@ pub(crate) const LAYERS_SUPPORT: &[Support] = &[
 pub(crate) const FORMATS: &[Format] =
     &[kdump::FORMAT, xen::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
 
+/// Formats of a hypervisor's state, with the memory in another file that says nothing of itself.
+/// Each takes all the inputs and finds out which is which.
+pub(crate) const SNAPSHOTS: &[Format] = &[vmware::FORMAT];
+
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.
 const HEAD: usize = 4096;
@@ -299,6 +304,13 @@ fn open_unwrapped(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     if inputs.iter().any(|input| input.base.is_some()) {
         return raw::open_at(inputs);
     }
+    let heads: Vec<Cow<'_, [u8]>> = inputs.iter().map(head_of).collect();
+    let of_snapshot = |format: &&Format| heads.iter().any(|head| (format.probe)(head));
+    if let Some(format) = SNAPSHOTS.iter().find(of_snapshot) {
+        drop(heads);
+        return (format.open)(inputs);
+    }
+    drop(heads);
     match choose(&inputs) {
         Ok(format) => (format.open)(inputs),
         // What no format knows may be memory without any.

@@ -80,3 +80,48 @@ pub(crate) fn exercise(image: &Image, max_pages: usize) -> usize {
     }
     read
 }
+
+/// An image of several files, each with its name.
+pub(crate) fn try_open_named(files: &[(&str, &[u8])]) -> Result<Image, OpenError> {
+    let named = |(name, bytes): &(&str, &[u8])| ((*name).to_owned(), source(bytes.to_vec()));
+    Image::from_sources(files.iter().map(named).collect())
+}
+
+/// The registers of the image's CPUs are those that the test kit gave them.
+#[track_caller]
+pub(crate) fn assert_registers(image: &Image, vcpus: &[kmortem_testkit::Vcpu]) {
+    assert_eq!(image.cpus().len(), vcpus.len());
+    for (found, vcpu) in image.cpus().iter().zip(vcpus) {
+        let qemu = found.qemu.as_ref().expect("registers");
+        assert_eq!((qemu.gprs, qemu.rip, qemu.rflags), (vcpu.gprs, vcpu.rip, vcpu.rflags));
+        assert_eq!(qemu.cr, vcpu.cr);
+        let bases = [qemu.es, qemu.cs, qemu.ss, qemu.ds, qemu.fs, qemu.gs, qemu.ldt, qemu.tr];
+        let bases = bases.map(|segment| (segment.selector as u16, segment.base));
+        assert_eq!(bases, vcpu.segments);
+        let tables = [qemu.gdt, qemu.idt].map(|table| (table.limit as u16, table.base));
+        assert_eq!(tables, [vcpu.gdt, vcpu.idt]);
+        let regs = found.prstatus.as_ref().expect("registers").regs;
+        assert_eq!((regs[16], regs[19], regs[0]), (vcpu.rip, vcpu.gprs[6], vcpu.gprs[15]));
+        if let Some(base) = qemu.kernel_gs_base {
+            assert_eq!(base, vcpu.kernel_gs_base);
+        }
+    }
+}
+
+/// Opens what is left of a state at each length, with the memory beside it, and asks all of it.
+/// Returns how many opened.
+pub(crate) fn cut_off_anywhere(state: &[u8], memory: Option<&[u8]>) -> usize {
+    let mut opened = 0;
+    for len in 1..state.len() {
+        let mut files = vec![("state", &state[..len])];
+        files.extend(memory.map(|memory| ("memory", memory)));
+        match try_open_named(&files) {
+            Ok(image) => {
+                opened += 1;
+                exercise(&image, 3);
+            }
+            Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        }
+    }
+    opened
+}

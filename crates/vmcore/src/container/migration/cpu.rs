@@ -5,23 +5,21 @@
 //! `cpsr` is PSTATE while the CPU runs 64-bit code.
 
 use super::vmdesc::{Device, State};
-use crate::cpu::{CpuState, Prstatus, PrstatusArm64, QemuCpuState, QemuSegment};
+use crate::cpu::{self, CpuState, PrstatusArm64, QemuCpuState, QemuSegment};
 use crate::info::Machine;
 
 /// The machine that has such registers, and their values in the CPU numbered `index`.
 pub(super) fn decode(device: &Device, bytes: &[u8], index: usize) -> (Option<Machine>, CpuState) {
     let state = State { fields: &device.fields, bytes };
-    let mut cpu = CpuState::default();
-    // QEMU's own notes number the CPUs from 1.
-    let pid = u32::try_from(index + 1).unwrap_or(u32::MAX);
-    if let Some(prstatus) = aarch64(state, pid) {
-        cpu.prstatus_arm64 = Some(prstatus);
-        return (Some(Machine::Aarch64), cpu);
+    let mut found = CpuState::default();
+    if let Some(prstatus) = aarch64(state, cpu::pid_of(index)) {
+        found.prstatus_arm64 = Some(prstatus);
+        return (Some(Machine::Aarch64), found);
     }
-    let Some(qemu) = x86_64(state) else { return (None, cpu) };
-    cpu.prstatus = Some(prstatus_of(&qemu, pid));
-    cpu.qemu = Some(qemu);
-    (Some(Machine::X86_64), cpu)
+    match x86_64(state) {
+        Some(qemu) => (Some(Machine::X86_64), CpuState::of_x86_64(qemu, index)),
+        None => (None, found),
+    }
 }
 
 fn segment(state: State<'_>) -> Option<QemuSegment> {
@@ -66,44 +64,6 @@ fn x86_64(state: State<'_>) -> Option<QemuCpuState> {
         ],
         kernel_gs_base: state.number("env.kernelgsbase"),
     })
-}
-
-/// The same registers as `struct elf_prstatus` has them.
-fn prstatus_of(qemu: &QemuCpuState, pid: u32) -> Prstatus {
-    let [ax, bx, cx, dx, si, di, sp, bp, r8, r9, r10, r11, r12, r13, r14, r15] = qemu.gprs;
-    let selector = |segment: &QemuSegment| u64::from(segment.selector);
-    Prstatus {
-        pid,
-        regs: [
-            r15,
-            r14,
-            r13,
-            r12,
-            bp,
-            bx,
-            r11,
-            r10,
-            r9,
-            r8,
-            ax,
-            cx,
-            dx,
-            si,
-            di,
-            ax,
-            qemu.rip,
-            selector(&qemu.cs),
-            qemu.rflags,
-            sp,
-            selector(&qemu.ss),
-            qemu.fs.base,
-            qemu.gs.base,
-            selector(&qemu.ds),
-            selector(&qemu.es),
-            selector(&qemu.fs),
-            selector(&qemu.gs),
-        ],
-    }
 }
 
 fn aarch64(state: State<'_>, pid: u32) -> Option<PrstatusArm64> {
