@@ -20,8 +20,10 @@ BUILD_PACKAGES="gcc libc6-dev"
 # To boot kernels (qemu, busybox, e2fsprogs), build their modules (gcc-12,
 # make, binutils, libc6-dev for a static program), unpack them (xz-utils) and
 # convert their dumps (makedumpfile). setpriv and fallocate are in util-linux.
-# The last line is for arm64 guests.
+# The second line is for dumps that are compressed and those of libvirt (its
+# driver with its helpers, and virsh: no daemon runs), the last for arm64 guests.
 LAB_PACKAGES="qemu-system-x86 busybox-static e2fsprogs gcc-12 libc6-dev make binutils xz-utils makedumpfile util-linux \
+	bzip2 lz4 lzop zstd libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu \
 	qemu-system-arm ipxe-qemu gcc-12-aarch64-linux-gnu libc6-dev-arm64-cross"
 
 # For `lab peers`, and the tests that drgn is the judge of: it comes from PyPI.

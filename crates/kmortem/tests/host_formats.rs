@@ -6,10 +6,10 @@
 
 use kmortem_diagnose::{TextOptions, render_text, report};
 use kmortem_kernel::Kernel;
-use kmortem_lab::{LabDump, dump};
+use kmortem_lab::{Lab, LabDump, dump};
 use kmortem_shell::registry::COMMANDS;
 use kmortem_shell::{Output, Session};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 /// Commands that write files, run programs, end the session, or tell of the session itself.
 const LEFT_OUT: &[&str] = &["gcore", "trace", "exit", "repeat", "extend", "help"];
@@ -120,6 +120,27 @@ fn registers_of_a_migration_stream_are_those_of_the_notes() {
             assert_eq!(theirs.kernel_gs_base, ours.kernel_gs_base, "{base}");
         }
         assert_eq!(notes.image().cpus().len(), stream.image().cpus().len());
+    }
+}
+
+/// What virsh writes, compressed in each of its ways, is one guest's memory.
+#[test]
+fn what_libvirt_writes_tells_one_story() {
+    let lab = Lab::open().unwrap();
+    for base in ["k61-sysrq-libvirt", "k612-null-libvirt"] {
+        let elf = dump(base).unwrap();
+        let whole = open(&elf);
+        let told = story(&elf, &whole);
+        assert_eq!(report(&whole).cause.kind.word(), elf.expect.kind, "{base}");
+        let boot = lab.matrix().boots.iter().find(|boot| boot.name == base).unwrap();
+        assert!(boot.formats.len() >= 3, "{base}");
+        boot.formats.par_iter().for_each(|format| {
+            let dump = dump(&format!("{base}.{}", format.name())).unwrap();
+            let kernel = open(&dump);
+            assert_eq!(story(&dump, &kernel), told, "{}", dump.name);
+            assert_eq!(kernel.image().cpus().len(), 2, "{}", dump.name);
+            assert_eq!(kernel.tasks().unwrap().list, whole.tasks().unwrap().list, "{}", dump.name);
+        });
     }
 }
 

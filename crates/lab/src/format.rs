@@ -1,7 +1,8 @@
 //! Formats of a dump, and how each is made from the guest or from its ELF dump.
 //!
 //! QEMU writes ELF and (in the flattened form) kdump files itself, and migration
-//! streams; a guest's memory file is its memory. Compressed files are made by
+//! streams; a guest's memory file is its memory. virsh has QEMU write ELF and kdump files,
+//! and packs migration streams: bare (`virsh dump`) or behind a header of its own (`virsh save`). Compressed files are made by
 //! the programs of that name. A LiME image is put together here from the memory
 //! file, as LiME's documentation has it: no guest has LiME. The other formats come from makedumpfile, which does not read QEMU 7.2's ELF header
 //! (e_ehsize is 8, and e_phoff, which makedumpfile does not look at, is not 64):
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::publish;
 use crate::error::{LabError, Result};
 use crate::host;
+use crate::matrix::Hypervisor;
 
 /// A container format of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -63,6 +65,24 @@ pub enum Format {
     ElfXz,
     /// ELF, through lz4.
     ElfLz4,
+    /// `virsh dump --memory-only --format kdump-zlib`.
+    VirshZlib,
+    /// `virsh dump`: a migration stream.
+    VirshDump,
+    /// The same with dump_image_format = "gzip".
+    VirshDumpGzip,
+    /// With "bzip2".
+    VirshDumpBzip2,
+    /// With "xz".
+    VirshDumpXz,
+    /// With "lzop".
+    VirshDumpLzop,
+    /// `virsh save`: a migration stream behind libvirt's header.
+    VirshSave,
+    /// The same with save_image_format = "gzip".
+    VirshSaveGzip,
+    /// With "lzop".
+    VirshSaveLzop,
     /// KdumpZlib cut off in the middle: a disk that ran full, a copy that broke off.
     Truncated,
 }
@@ -87,6 +107,15 @@ const NAMES: &[(Format, &str)] = &[
     (Format::ElfGzip, "elf-gzip"),
     (Format::ElfXz, "elf-xz"),
     (Format::ElfLz4, "elf-lz4"),
+    (Format::VirshZlib, "virsh-zlib"),
+    (Format::VirshDump, "virsh-dump"),
+    (Format::VirshDumpGzip, "virsh-dump-gzip"),
+    (Format::VirshDumpBzip2, "virsh-dump-bzip2"),
+    (Format::VirshDumpXz, "virsh-dump-xz"),
+    (Format::VirshDumpLzop, "virsh-dump-lzop"),
+    (Format::VirshSave, "virsh-save"),
+    (Format::VirshSaveGzip, "virsh-save-gzip"),
+    (Format::VirshSaveLzop, "virsh-save-lzop"),
     (Format::Truncated, "truncated"),
 ];
 
@@ -106,9 +135,36 @@ impl Format {
         NAMES.iter().find(|&&(_, known)| known == name).map(|&(format, _)| format)
     }
 
-    /// Whether only the running guest's QEMU can write it.
+    /// Whether it can be written of the running guest only.
     pub(crate) fn needs_boot(self) -> bool {
-        self.source().is_some() && self != Format::Elf
+        self.hypervisor().is_some()
+    }
+
+    /// The only one that writes it; ELF comes from each, and what else there is from that.
+    pub(crate) fn hypervisor(self) -> Option<Hypervisor> {
+        match (self, self.source(), self.virsh()) {
+            (Format::Elf, ..) => None,
+            (_, Some(_), _) => Some(Hypervisor::Qemu),
+            (_, _, Some(_)) => Some(Hypervisor::Libvirt),
+            _ => None,
+        }
+    }
+
+    /// How virsh makes it.
+    pub(crate) fn virsh(self) -> Option<FromVirsh> {
+        Some(match self {
+            Format::Elf => FromVirsh::MemoryOnly("elf"),
+            Format::VirshZlib => FromVirsh::MemoryOnly("kdump-zlib"),
+            Format::VirshDump => FromVirsh::Dump("raw"),
+            Format::VirshDumpGzip => FromVirsh::Dump("gzip"),
+            Format::VirshDumpBzip2 => FromVirsh::Dump("bzip2"),
+            Format::VirshDumpXz => FromVirsh::Dump("xz"),
+            Format::VirshDumpLzop => FromVirsh::Dump("lzop"),
+            Format::VirshSave => FromVirsh::Save("raw"),
+            Format::VirshSaveGzip => FromVirsh::Save("gzip"),
+            Format::VirshSaveLzop => FromVirsh::Save("lzop"),
+            _ => return None,
+        })
     }
 
     /// How QEMU makes it.
@@ -177,6 +233,17 @@ pub(crate) enum FromQemu {
     Migrate,
     /// Keeps the guest's memory in a file.
     MemoryFile,
+}
+
+/// What virsh does to make a format, with libvirt's name of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FromVirsh {
+    /// dump --memory-only --format.
+    MemoryOnly(&'static str),
+    /// dump, with dump_image_format.
+    Dump(&'static str),
+    /// save, with save_image_format.
+    Save(&'static str),
 }
 
 /// Makes formats of one boot's ELF dump.

@@ -15,10 +15,10 @@ use crate::error::{LabError, Result};
 use crate::format::{Converter, Format};
 use crate::guest::console::{self, ConsoleFacts};
 use crate::guest::vm::Machine;
-use crate::guest::{initramfs, module};
+use crate::guest::{initramfs, libvirt, module};
 use crate::host;
 use crate::kernel::{self, Kernel, KernelRecord};
-use crate::matrix::{Boot, Expect, Matrix};
+use crate::matrix::{Boot, Expect, Hypervisor, Matrix};
 use crate::peers::{self, Peer};
 
 /// Counts up when a change of the lab's code changes its dumps.
@@ -74,6 +74,9 @@ pub struct Facts {
     pub boot_seconds: f32,
     /// First line of what QEMU answers to `--version`.
     pub qemu: String,
+    /// Name and version of what ran the guest with QEMU; none where that was QEMU alone.
+    #[serde(default)]
+    pub hypervisor: Option<String>,
     /// The answer that must come out.
     pub expect: Expect,
 }
@@ -294,7 +297,11 @@ impl Lab {
             let mut formats = vec![Format::Elf];
             formats.extend(boot.formats.iter().filter(|format| format.needs_boot()));
             host::note(&format!("{}: booting {}", boot.name, kernel.record.release));
-            match machine.run(&formats) {
+            let remains = match boot.hypervisor {
+                Hypervisor::Qemu => machine.run(&formats),
+                Hypervisor::Libvirt => libvirt::run(&machine, &formats),
+            };
+            match remains {
                 Ok(remains) => {
                     let facts = Facts {
                         boot: boot.clone(),
@@ -302,6 +309,7 @@ impl Lab {
                         console: console::parse_facts(&read_text(&remains.console)?),
                         boot_seconds: remains.boot_time.as_secs_f32(),
                         qemu: qemu_version(spec.arch)?,
+                        hypervisor: remains.hypervisor,
                         expect: expect.clone(),
                     };
                     finish(&staged, &facts)?;
@@ -358,10 +366,14 @@ fn boot_settings(boot: &Boot) -> String {
         .filter(|format| format.needs_boot())
         .map(|format| format.name())
         .collect();
-    format!(
+    let settings = format!(
         "{} {} {} {:?} {} {formats:?}",
         boot.memory_mb, boot.cpus, boot.cpu, boot.append, boot.vmcoreinfo
-    )
+    );
+    match boot.hypervisor {
+        Hypervisor::Qemu => settings,
+        other => format!("{settings} {other:?}"),
+    }
 }
 
 /// Writes the facts, gives back the disk space of zero pages, lets others read.

@@ -35,7 +35,7 @@ pub use format::Format;
 pub use guest::console::ConsoleFacts;
 pub use kernel::{Kernel, KernelRecord, PackageRecord};
 pub use lab::{Facts, Lab, LabDump};
-pub use matrix::{Boot, Expect, KernelSpec, Matrix, Scenario};
+pub use matrix::{Boot, Expect, Hypervisor, KernelSpec, Matrix, Scenario};
 pub use peers::Peer;
 
 /// The dump of a name (`k61-null`, `k61-sysrq.kdump-zlib`), made if it is not in

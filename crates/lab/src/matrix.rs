@@ -156,6 +156,17 @@ pub struct Expect {
     pub names: Vec<String>,
 }
 
+/// What runs a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hypervisor {
+    /// QEMU.
+    #[default]
+    Qemu,
+    /// QEMU under libvirt: virsh dumps it.
+    Libvirt,
+}
+
 /// One boot of a kernel into a scenario: gives the ELF dump that all other
 /// formats are made of.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -167,6 +178,9 @@ pub struct Boot {
     pub kernel: String,
     /// Name of the scenario.
     pub scenario: String,
+    /// What runs it.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
     /// Memory of the guest.
     #[serde(default = "default_memory")]
     pub memory_mb: u32,
@@ -249,6 +263,20 @@ impl Matrix {
         for boot in &matrix.boots {
             matrix.kernel(&boot.kernel)?;
             matrix.scenario(&boot.scenario)?;
+            let foreign = |format: &&Format| {
+                format.hypervisor().is_some_and(|needed| needed != boot.hypervisor)
+            };
+            if let Some(format) = boot.formats.iter().find(foreign) {
+                return Err(LabError::Data {
+                    path: folder.join("dumps.toml"),
+                    reason: format!(
+                        "{}: {:?} does not write {}",
+                        boot.name,
+                        boot.hypervisor,
+                        format.name()
+                    ),
+                });
+            }
         }
         Ok(matrix)
     }
@@ -267,6 +295,7 @@ impl Matrix {
                     name: format!("{}-{}", kernel.name, scenario.name),
                     kernel: kernel.name.clone(),
                     scenario: scenario.name.clone(),
+                    hypervisor: Hypervisor::Qemu,
                     memory_mb: default_memory(),
                     cpus: default_cpus(),
                     append: String::new(),

@@ -1,7 +1,9 @@
-//! What runs inside QEMU, and QEMU itself.
+//! What runs inside a guest, and the hypervisors that run it.
 
 pub(crate) mod console;
 pub(crate) mod initramfs;
+pub(crate) mod libvirt;
 pub(crate) mod module;
 pub(crate) mod monitor;
 pub(crate) mod vm;
+pub(crate) mod watch;

@@ -14,21 +14,13 @@ use serde_json::json;
 use crate::arch::Arch;
 use crate::error::LabError;
 use crate::format::{Format, FromQemu};
-use crate::guest::console::{self, PANIC, PANIC_END, READY};
+use crate::guest::console;
 use crate::guest::monitor::Monitor;
+use crate::guest::watch::{self, POLL, Watch, read_console};
 use crate::host;
 use crate::matrix::{Boot, Expect};
 
-/// Much more than a boot and a watchdog need (10 to 40 s): hosts may be busy.
-const LIMIT: Duration = Duration::from_secs(240);
-/// A kernel that has panicked and says nothing for so long has said its last:
-/// 5.10 does not get to the end line after a stack overflow.
-const QUIET: Duration = Duration::from_secs(10);
 const MONITOR_LIMIT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
-/// A guest that is silent for so long before it is ready is stuck: 7.x sometimes
-/// loses its timer under TCG while it starts its second CPU.
-const STUCK: Duration = Duration::from_secs(60);
 /// A live guest is dumped in the midst of its work.
 const LIVE_WORK: Duration = Duration::from_secs(4);
 const DISK_MB: u64 = 64;
@@ -50,13 +42,15 @@ pub(crate) struct Machine<'a> {
 pub(crate) struct Remains {
     pub(crate) console: PathBuf,
     pub(crate) boot_time: Duration,
+    /// Name and version of what ran the guest with QEMU; none where that was QEMU alone.
+    pub(crate) hypervisor: Option<String>,
 }
 
 impl Machine<'_> {
     /// Boots the guest, lets it die, and dumps it in each of the formats QEMU writes.
     pub(crate) fn run(&self, formats: &[Format]) -> Result<Remains, LabError> {
         let console = self.folder.join("console.txt");
-        let disk = self.make_disk()?;
+        let disk = make_disk(self.folder)?;
         let started = Instant::now();
         let mut qemu = self.start(&console, &disk, formats)?;
         let mut monitor = qemu.monitor().map_err(|reason| self.failure(&console, &reason))?;
@@ -70,7 +64,7 @@ impl Machine<'_> {
         for file in [disk, self.folder.join("qemu.log")] {
             let _ = fs::remove_file(file);
         }
-        Ok(Remains { console, boot_time })
+        Ok(Remains { console, boot_time, hypervisor: None })
     }
 
     fn start(&self, console: &Path, disk: &Path, formats: &[Format]) -> Result<Qemu, LabError> {
@@ -115,35 +109,12 @@ impl Machine<'_> {
         Ok(Qemu(child))
     }
 
-    /// An ext4 disk with a journal.
-    fn make_disk(&self) -> Result<PathBuf, LabError> {
-        let disk = self.folder.join("disk.img");
-        let file = File::create(&disk).map_err(LabError::io("create", &disk))?;
-        file.set_len(DISK_MB << 20).map_err(LabError::io("create", &disk))?;
-        host::run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&disk))?;
-        Ok(disk)
-    }
-
     fn wait(&self, qemu: &mut Qemu, monitor: &mut Monitor, path: &Path) -> Result<(), String> {
-        let started = Instant::now();
+        let mut watch = Watch::new(path);
         let mut answered = 0;
-        let mut last_said = (0, started);
-        while started.elapsed() < LIMIT {
+        loop {
             std::thread::sleep(POLL);
-            let text = read_console(path);
-            if text.contains(PANIC_END) {
-                return Ok(());
-            }
-            if text.len() != last_said.0 {
-                last_said = (text.len(), Instant::now());
-            }
-            let silence = last_said.1.elapsed();
-            if text.contains(PANIC) && silence > QUIET {
-                return Ok(());
-            }
-            if !text.contains(READY) && silence > STUCK {
-                return Err("stuck while it boots".to_owned());
-            }
+            let Some(text) = watch.look()? else { return Ok(()) };
             for request in console::parse_requests(&text).into_iter().skip(answered) {
                 answered += 1;
                 match request {
@@ -163,7 +134,6 @@ impl Machine<'_> {
                 return Err(format!("QEMU ended with {status}: {}", host::tail(&log, 5)));
             }
         }
-        Err(format!("no panic within {} s", LIMIT.as_secs()))
     }
 
     fn dump(&self, monitor: &mut Monitor, formats: &[Format]) -> Result<(), String> {
@@ -193,11 +163,7 @@ impl Machine<'_> {
     }
 
     fn failure(&self, console: &Path, reason: &str) -> LabError {
-        LabError::Guest {
-            dump: self.boot.name.clone(),
-            reason: reason.to_owned(),
-            console_tail: host::tail(&read_console(console), 25),
-        }
+        watch::failure(self.boot, console, reason)
     }
 }
 
@@ -232,6 +198,15 @@ fn throttle(monitor: &mut Monitor, iops: u32) -> Result<(), String> {
     monitor.execute("block_set_io_throttle", arguments, MONITOR_LIMIT).map(|_| ())
 }
 
+/// An ext4 disk with a journal.
+pub(crate) fn make_disk(folder: &Path) -> Result<PathBuf, LabError> {
+    let disk = folder.join("disk.img");
+    let file = File::create(&disk).map_err(LabError::io("create", &disk))?;
+    file.set_len(DISK_MB << 20).map_err(LabError::io("create", &disk))?;
+    host::run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(&disk))?;
+    Ok(disk)
+}
+
 /// A running QEMU, killed on drop.
 #[derive(Debug)]
 struct Qemu(Child);
@@ -255,8 +230,4 @@ impl Drop for Qemu {
 /// A path in one of QEMU's option lists, where a comma is doubled.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
-}
-
-fn read_console(path: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

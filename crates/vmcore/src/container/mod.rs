@@ -162,21 +162,23 @@ pub(crate) const LAYERS_SUPPORT: &[Support] = &[
         container: "libvirt's saved guest (`virsh save`, managed save)",
         read: "yes: raw, gzip, bzip2, xz, lzop, zstd, sparse",
         write: "",
-        real: "",
+        real: "`k61-sysrq-libvirt.virsh-save`, `.virsh-save-gzip`, \
+               `k612-null-libvirt.virsh-save-lzop`",
         synthetic: "unit tests",
     },
     Support {
         container: "gzip, bzip2 around any of these",
         read: "yes, unpacked to a temporary file",
         write: "",
-        real: "`k612-null-host.elf-gzip`",
+        real: "`k612-null-host.elf-gzip`, `k61-sysrq-libvirt.virsh-dump-gzip`, `.virsh-dump-bzip2`",
         synthetic: "unit tests",
     },
     Support {
         container: "xz, zstd, lz4, lzop around any of these",
         read: "yes, in place where the blocks are small, else as gzip",
         write: "",
-        real: "`k612-null-host.elf-xz`, `k612-null-host.elf-lz4`, `k612-null-host.migration-zstd`",
+        real: "`k612-null-host.elf-xz`, `k612-null-host.elf-lz4`, `k612-null-host.migration-zstd`, \
+               `k61-sysrq-libvirt.virsh-dump-xz`, `.virsh-dump-lzop`",
         synthetic: "unit tests",
     },
 ];

@@ -47,7 +47,7 @@ const SUPPORT: &[Support] = &[
         container: "ELF core by QEMU and libvirt (`dump-guest-memory`, also -p; `virsh dump --memory-only`)",
         read: "yes, with or without VMCOREINFO, more than 65534 segments too",
         write: "",
-        real: "every boot of the lab, `k612-null-host.qemu-paging`",
+        real: "every boot of the lab (`k61-sysrq-libvirt`: by virsh), `k612-null-host.qemu-paging`",
         synthetic: "unit tests",
     },
     Support {

@@ -57,7 +57,7 @@ const SUPPORT: &[Support] = &[
         container: "kdump-compressed by QEMU and libvirt (`dump-guest-memory -z`, -l, -s; `virsh dump --memory-only --format`)",
         read: "yes, also with an empty utsname and without VMCOREINFO",
         write: "",
-        real: "`k61-sysrq.qemu-zlib`",
+        real: "`k61-sysrq.qemu-zlib`, `k61-sysrq-libvirt.virsh-zlib`",
         synthetic: "unit tests",
     },
 ];

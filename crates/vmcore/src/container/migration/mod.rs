@@ -49,7 +49,8 @@ const SUPPORT: &[Support] = &[
         container: "QEMU migration stream (`virsh dump`, `migrate exec:`)",
         read: "yes, with the CPUs' registers; no xbzrle, compress, RDMA",
         write: "",
-        real: "`k612-null-host.migration`, `k510-hung-host.migration`, `k61-sysrq-5g.migration`",
+        real: "`k612-null-host.migration`, `k510-hung-host.migration`, `k61-sysrq-5g.migration`, \
+               `k61-sysrq-libvirt.virsh-dump`, `k612-null-libvirt.virsh-dump`",
         synthetic: "unit tests",
     },
     Support {
