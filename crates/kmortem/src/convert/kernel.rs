@@ -5,7 +5,7 @@ use kmortem_vmcore::writer::Header;
 use kmortem_vmcore::{Machine, Utsname};
 
 /// Adds what the kernel in the dump says to what its container says. Gives a sentence for what
-/// was added to the dump itself.
+/// was added to the dump itself, and for whom.
 pub(super) fn add(header: &mut Header, kernel: &Kernel) -> Option<String> {
     let image = kernel.image();
     let names = &mut header.dump.utsname;
@@ -50,6 +50,13 @@ pub(super) fn add(header: &mut Header, kernel: &Kernel) -> Option<String> {
         && let Some(info) = kernel.vmcoreinfo()
     {
         header.vmcoreinfo = Some(info.raw().as_bytes().to_vec());
+        if image.machine_frames().is_some() {
+            return Some(
+                "a paravirtual guest's page tables hold frames of the machine: which pages these \
+                 are stands in a note of our own, and only kmortem reads the result"
+                    .to_owned(),
+            );
+        }
         return Some("VMCOREINFO was found in memory and added, so that others open it".to_owned());
     }
     None

@@ -1,7 +1,7 @@
 //! Whether two dumps are the same memory, and say the same.
 
 // A helper of tests: its panic is the failure.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 use std::path::PathBuf;
 
@@ -48,8 +48,13 @@ pub(crate) fn same_pages(ours: &Image, theirs: &Image) -> Result<(), String> {
     if pages < 1000 { Err(format!("only {pages} pages to compare")) } else { Ok(()) }
 }
 
-/// The report without what it says of the container, the registers, and every stack.
+/// What is asked of both, and the registers as they came.
 fn answers(kernel: &Kernel) -> Result<String, String> {
+    Ok(format!("{}\n{:?}", told(kernel)?, kernel.image().cpus()))
+}
+
+/// The report without what it says of the container, and every stack.
+pub(crate) fn told(kernel: &Kernel) -> Result<String, String> {
     let mut report = serde_json::to_value(report(kernel)).map_err(|e| e.to_string())?;
     report
         .as_object_mut()
@@ -61,5 +66,5 @@ fn answers(kernel: &Kernel) -> Result<String, String> {
         format!("{} {} {frames:x?}", task.pid, task.comm)
     });
     let stacks: Vec<String> = stacks.collect();
-    Ok(format!("{report:#}\n{:?}\n{}", kernel.image().cpus(), stacks.join("\n")))
+    Ok(format!("{report:#}\n{}", stacks.join("\n")))
 }

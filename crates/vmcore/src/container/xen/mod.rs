@@ -47,14 +47,14 @@ const SUPPORT: &[Support] = &[
         read: "yes, with the vCPUs' registers; page tables of machine frames",
         write: "",
         real: "",
-        synthetic: "unit tests; a lab dump's memory, with machine frames in its page tables",
+        synthetic: "unit tests; the bundled dump's memory, with machine frames in its page tables",
     },
     Support {
         container: "Xen dump-core of an HVM or PVH guest",
         read: "yes, with the vCPUs' registers",
         write: "",
         real: "",
-        synthetic: "unit tests; a lab dump's memory and registers in this layout",
+        synthetic: "unit tests; the bundled dump's memory and registers in this layout",
     },
 ];
 
@@ -180,7 +180,7 @@ fn version(note: &Note) -> String {
     format!(" (Xen {major}.{minor}{extra})")
 }
 
-/// The CPUs that are online.
+/// The CPUs that ever ran.
 fn read_cpus(
     source: &dyn Source,
     sections: &Sections,

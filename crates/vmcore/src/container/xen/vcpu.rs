@@ -26,15 +26,17 @@ use crate::source::Fields;
 pub(super) const SIZE: u64 = 5168;
 
 const IN_KERNEL: u64 = 1 << 2;
-const ONLINE: u64 = 1 << 5;
 /// Ring of a selector.
 const RING: u64 = 3;
 
-/// The CPU numbered `index`; `None` where it is not online, and its registers are of no moment.
+/// The CPU numbered `index`; `None` where it never ran. One that is not online may have run: a
+/// kernel that panics takes its other CPUs down by a hypercall, in which they stand
+/// (arch/x86/xen/smp.c, stop_self()).
 pub(super) fn decode(bytes: &[u8], index: usize, is_pv: bool) -> Option<CpuState> {
     let fields = Fields(bytes);
     let flags = fields.u64(512)?;
-    if flags & ONLINE == 0 {
+    let (rip, rsp) = (fields.u64(648)?, fields.u64(672)?);
+    if rip == 0 && rsp == 0 {
         return None;
     }
     let selector = |at| fields.u16(at).map(u64::from);
@@ -55,10 +57,10 @@ pub(super) fn decode(bytes: &[u8], index: usize, is_pv: bool) -> Option<CpuState
     // No system call is to be restarted: that is -1 in the kernel's own frames.
     let rest = [
         u64::MAX,
-        fields.u64(648)?,
+        rip,
         cs,
         fields.u64(664)?,
-        fields.u64(672)?,
+        rsp,
         ss,
         fields.u64(5144)?,
         if in_kernel { gs_base_kernel } else { gs_base_user },
