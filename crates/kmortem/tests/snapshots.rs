@@ -13,7 +13,7 @@ use std::path::Path;
 use kmortem_diagnose::{TextOptions, render_text, report};
 use kmortem_kernel::Kernel;
 use kmortem_lab::dump;
-use kmortem_testkit::{Vcpu, Vmss};
+use kmortem_testkit::{FcEncoding, Firecracker, Vcpu, Vmss};
 use kmortem_vmcore::{QemuCpuState, QemuSegment};
 
 const GUESTS: [&str; 2] = ["k612-null-host", "k510-hung-host"];
@@ -64,6 +64,19 @@ impl Guest {
             assert_eq!(frames(&kernel), frames(&self.kernel), "{}", task.comm);
         }
         kernel
+    }
+
+    /// The same, and the registers.
+    fn assert_same_with_registers(&self, files: &[&Path]) {
+        let kernel = self.assert_same(files);
+        let found: Vec<Vcpu> =
+            kernel.image().cpus().iter().map(|cpu| vcpu(cpu.qemu.as_ref().unwrap())).collect();
+        assert_eq!(found, self.vcpus);
+        assert!(
+            kernel.how_found().contains("page tables of virtual CPU"),
+            "{}",
+            kernel.how_found()
+        );
     }
 }
 
@@ -151,4 +164,27 @@ fn memory_alone() {
     let kernel = Kernel::open_files(&[&path]).unwrap();
     assert!(kernel.image().cpus().is_empty());
     assert_eq!(report(&kernel).cause.cause, report(&guest.kernel).cause.cause);
+}
+
+#[test]
+fn firecracker() {
+    for name in GUESTS {
+        let guest = Guest::open(name);
+        let folder = tempfile::tempdir().unwrap();
+        let [state, memory] = ["state", "mem"].map(|name| folder.path().join(name));
+        guest.put_memory(&File::create(&memory).unwrap(), 0..guest.len, 0);
+        let ranges = [(0, guest.len)];
+        for encoding in
+            [FcEncoding::Versionize(6), FcEncoding::Bincode("3.0.0"), FcEncoding::Bincode("8.0.0")]
+        {
+            let snapshot = Firecracker::of(encoding, &ranges, &guest.vcpus);
+            std::fs::write(&state, snapshot.build()).unwrap();
+            guest.assert_same_with_registers(&[&state, &memory]);
+        }
+        // What is not decoded: the same cause by the memory alone.
+        let snapshot = Firecracker::of(FcEncoding::Bitcode("9.0.0"), &ranges, &[]);
+        std::fs::write(&state, snapshot.build()).unwrap();
+        let kernel = Kernel::open_files(&[&memory, &state]).unwrap();
+        assert_eq!(report(&kernel).cause.cause, report(&guest.kernel).cause.cause);
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use kmortem_testkit::{
-    Compression, Elf, Entry, Kdump, Load, Migration, Record, Seekable, Vcpu, Vmss, XenCore,
-    XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
+    Compression, Elf, Entry, FcEncoding, Firecracker, Kdump, Load, Migration, Record, Seekable,
+    Vcpu, Vmss, XenCore, XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -60,6 +60,15 @@ fn main() -> std::io::Result<()> {
     put("vmware", "blocks", &behind(0x83, 4, &blocks.build()))?;
     let within = [page(1), page(2), page(3)].concat();
     put("vmware", "within", &behind(2, 4, &state.with_memory(5, within).build()))?;
+    let ranges = [(0, 1 << 20), (1 << 32, 1 << 20)];
+    for (name, encoding) in [
+        ("versionize", FcEncoding::Versionize(4)),
+        ("bincode", FcEncoding::Bincode("3.0.0")),
+        ("slots", FcEncoding::Bincode("8.0.0")),
+    ] {
+        let state = Firecracker::of(encoding, &ranges, &[Vcpu::numbered(0)]).build();
+        put("firecracker", name, &behind(state[0], 8, &state))?;
+    }
     for (name, first) in [("foreign", 0u8), ("ours", 1)] {
         let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
         let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };

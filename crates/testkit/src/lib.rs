@@ -11,6 +11,7 @@
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`XenCore`]: Xen's dump-core.
+//! - [`Firecracker`]: the state of a Firecracker guest.
 //! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
 //! - [`Seekable`]: anything in a seekable zstd file.
 //! - [`notes`]: ELF notes with registers and VMCOREINFO.
@@ -22,6 +23,7 @@
 
 mod bytes;
 mod elf;
+mod firecracker;
 mod flat;
 mod kdump;
 mod lime;
@@ -37,6 +39,7 @@ pub mod mutate;
 pub mod notes;
 
 pub use elf::{Elf, Load};
+pub use firecracker::{FcEncoding, FcRegion, Firecracker};
 pub use flat::{FlatRecord, flatten, flatten_records};
 pub use kdump::{Compression, Entry, Kdump};
 pub use lime::{avml, lime};

@@ -8,13 +8,16 @@ mod archive;
 mod chain;
 mod compressed;
 mod elf;
+mod firecracker;
 mod flattened;
 mod foreign;
 mod kdump;
+mod kvm;
 mod libvirt_save;
 mod lime;
 mod migration;
 mod raw;
+mod snapshot;
 mod vmware;
 mod xen;
 
@@ -188,7 +191,7 @@ pub(crate) const FORMATS: &[Format] =
 
 /// Formats of a hypervisor's state, with the memory in another file that says nothing of itself.
 /// Each takes all the inputs and finds out which is which.
-pub(crate) const SNAPSHOTS: &[Format] = &[vmware::FORMAT];
+pub(crate) const SNAPSHOTS: &[Format] = &[vmware::FORMAT, firecracker::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.

@@ -38,8 +38,9 @@ const VIRT_RAM: u64 = 1 << 30;
 const SMALLEST: u64 = 1 << 20;
 
 /// Where memory below 4 GiB ends on machines that have a hole there: see `migration/layout.rs`;
-/// Firecracker's and Cloud Hypervisor's is the third.
-const ENDS_BELOW_4G: [u64; 4] = [0x8000_0000, 0xb000_0000, 0xc000_0000, 0xe000_0000];
+/// VMware's, Firecracker's since v1.13 and Cloud Hypervisor's is the third, that of Firecracker up to
+/// v1.12 the fourth.
+const ENDS_BELOW_4G: [u64; 5] = [0x8000_0000, 0xb000_0000, 0xc000_0000, 0xd000_0000, 0xe000_0000];
 
 /// Opens files whose addresses were given.
 pub(super) fn open_at(inputs: Vec<Input>) -> Result<Opened, OpenError> {

@@ -40,7 +40,8 @@ use std::sync::Arc;
 use self::cpu::Vcpus;
 use self::tags::Group;
 use super::elf::{self, Piece};
-use super::{Format, Input, Opened, head_of};
+use super::snapshot::state_and_memory;
+use super::{Format, Input, Opened};
 use crate::error::OpenError;
 use crate::info::{ContainerInfo, Machine};
 use crate::source::Source;
@@ -74,17 +75,7 @@ fn probe(head: &[u8]) -> bool {
 }
 
 fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
-    let (states, memories): (Vec<Input>, Vec<Input>) =
-        inputs.into_iter().partition(|input| probe(&head_of(input)));
-    let mut states = states.into_iter();
-    let Some(state) = states.next() else { return Err(OpenError::NoInput) };
-    let mut memories = memories.into_iter();
-    let memory = memories.next();
-    if let Some(Input { name, .. }) = states.next().or_else(|| memories.next()) {
-        let what = "is one file too many: VMware has one of state and one of memory".to_owned();
-        return Err(OpenError::Split { name, what });
-    }
-    let Input { name, source, .. } = state;
+    let (Input { name, source, .. }, memory) = state_and_memory(inputs, probe, "VMware")?;
     let corrupt = |what: String| OpenError::Corrupt {
         name: name.clone(),
         what: format!("VMware's state: {what}"),
