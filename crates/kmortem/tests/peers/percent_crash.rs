@@ -40,8 +40,7 @@ pub(crate) fn compare(dump: &LabDump, drgn: &Value) -> Vec<String> {
     let file = |i: usize| folder.path().join(i.to_string());
     let mut wrong = Vec::new();
     for (line, theirs) in refused {
-        let Done { code, stdout, .. } =
-            kmortem(&[&args[..], &["-c".into(), line.clone()]].concat());
+        let Done { code, stdout, .. } = kmortem([&args[..], &["-c".into(), line.clone()]].concat());
         if code == 0 || !stdout.is_empty() {
             wrong.push(format!("%crash {line}: {theirs}, here {stdout}"));
         }
