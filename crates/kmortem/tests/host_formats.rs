@@ -144,6 +144,27 @@ fn what_libvirt_writes_tells_one_story() {
     }
 }
 
+/// What xl dumps of a guest, that is what the guest said on its console.
+#[test]
+fn what_xen_writes_has_the_end_of_the_console_in_its_log() {
+    for (base, registers) in [("k61-sysrq-xen-pv", 2), ("k61-null-xen-pvh", 2)] {
+        let dump = dump(base).unwrap();
+        let kernel = open(&dump);
+        assert_eq!(report(&kernel).cause.kind.word(), dump.expect.kind, "{base}");
+        assert_eq!(kernel.image().cpus().len(), registers, "{base}");
+        assert_eq!(kernel.kaslr_offset(), dump.facts.console.kernel_offset, "{base}");
+        let log = kernel.log().unwrap();
+        let console = std::fs::read_to_string(&dump.console).unwrap();
+        let end = console.lines().skip_while(|line| !line.contains("LAB-READY"));
+        let said: Vec<&str> = end.filter_map(|line| Some(line.split_once("] ")?.1)).collect();
+        assert!(said.len() > 20, "{base}: {said:?}");
+        for line in said {
+            let there = log.records.iter().any(|record| record.text.contains(line.trim()));
+            assert!(there, "{base}: {line:?}");
+        }
+    }
+}
+
 /// Boots a guest of 5 GiB when it is not in the cache; its memory is mostly untouched.
 #[test]
 fn memory_on_both_sides_of_the_window_of_devices() {

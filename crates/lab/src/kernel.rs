@@ -11,6 +11,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, publish};
+use crate::debian::control::Package;
 use crate::debian::indices::{Build, Indices};
 use crate::error::{LabError, Result};
 use crate::host;
@@ -50,6 +51,13 @@ pub struct PackageRecord {
     pub version: String,
     /// Checksum of the .deb file.
     pub sha256: String,
+}
+
+impl From<Package> for PackageRecord {
+    fn from(package: Package) -> PackageRecord {
+        let Package { name, version, sha256, .. } = package;
+        PackageRecord { name, version, sha256 }
+    }
 }
 
 /// The kernel as it is in the cache, or else as the suites have it now.
@@ -123,11 +131,7 @@ fn fetch(cache: &Cache, matrix: &Matrix, spec: &KernelSpec) -> Result<Kernel> {
         packages: packages
             .into_iter()
             .chain(runtime)
-            .map(|(_, package)| PackageRecord {
-                name: package.name,
-                version: package.version,
-                sha256: package.sha256,
-            })
+            .map(|(_, package)| PackageRecord::from(package))
             .collect(),
         version,
     };

@@ -15,11 +15,12 @@ use crate::error::{LabError, Result};
 use crate::format::{Converter, Format};
 use crate::guest::console::{self, ConsoleFacts};
 use crate::guest::vm::Machine;
-use crate::guest::{initramfs, libvirt, module};
+use crate::guest::{initramfs, libvirt, module, xen};
 use crate::host;
 use crate::kernel::{self, Kernel, KernelRecord};
 use crate::matrix::{Boot, Expect, Hypervisor, Matrix};
 use crate::peers::{self, Peer};
+use crate::xen::Xen;
 
 /// Counts up when a change of the lab's code changes its dumps.
 pub(crate) const LAB_VERSION: &str = "2";
@@ -174,6 +175,10 @@ impl Lab {
         let (boot, format) = self.matrix.dump(name)?;
         let spec = self.matrix.kernel(&boot.kernel)?;
         let kernel = self.kernel(&boot.kernel)?;
+        if boot.hypervisor.is_xen() {
+            // The folder is named after it.
+            Xen::prepare(&self.cache, &self.matrix)?;
+        }
         let folder = self.folder(boot, &kernel)?;
         let _lock = self.cache.lock(&format!("dump-{}", boot.name))?;
         if !folder.is_dir() {
@@ -255,6 +260,13 @@ impl Lab {
             let path = self.matrix.folder.join("guest").join(name);
             parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
         }
+        if boot.hypervisor.is_xen() {
+            let path = self.matrix.folder.join("guest/dom0");
+            parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
+            let xen = Xen::cached(&self.cache, &self.matrix);
+            let checksums = xen.iter().flat_map(Xen::checksums);
+            parts.extend(checksums.map(|checksum| checksum.as_bytes().to_vec()));
+        }
         parts.extend(module::source(&self.matrix.folder)?.into_iter().map(|(_, text)| text));
         let key = cache::key(parts.iter().map(Vec::as_slice));
         Ok(self.cache.path("dumps").join(format!("{}-{key}", boot.name)))
@@ -300,6 +312,10 @@ impl Lab {
             let remains = match boot.hypervisor {
                 Hypervisor::Qemu => machine.run(&formats),
                 Hypervisor::Libvirt => libvirt::run(&machine, &formats),
+                Hypervisor::XenPv | Hypervisor::XenPvh => {
+                    let xen = Xen::prepare(&self.cache, &self.matrix)?;
+                    xen::run(&machine, &xen, &self.matrix.folder)
+                }
             };
             match remains {
                 Ok(remains) => {
@@ -385,7 +401,8 @@ fn finish(folder: &Path, facts: &Facts) -> Result<()> {
     // Not every file system has holes; the dump is the same without.
     let dump = Format::Elf.files(folder);
     let _ = host::run(Command::new("fallocate").arg("--dig-holes").args(dump));
-    for file in Format::all().flat_map(|format| format.files(folder)) {
+    let dumps = Format::all().flat_map(|format| format.files(folder));
+    for file in dumps.chain([folder.join("console.txt")]) {
         if file.is_file() {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
                 .map_err(LabError::io("write", &file))?;

@@ -28,6 +28,7 @@ mod loader;
 mod matrix;
 mod peers;
 mod tool;
+mod xen;
 
 pub use arch::Arch;
 pub use error::{LabError, Result};

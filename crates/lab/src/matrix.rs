@@ -11,6 +11,7 @@ use crate::debian::archive::Suite;
 use crate::error::{LabError, Result};
 use crate::format::Format;
 use crate::tool::Tool;
+use crate::xen::XenSpec;
 
 /// Kernels, scenarios and dumps of the lab.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Matrix {
     archives: BTreeMap<String, Archive>,
     /// The makedumpfile that makes the filtered formats.
     pub(crate) makedumpfile: Tool,
+    /// The Xen that guests run under.
+    pub(crate) xen: XenSpec,
     /// Kernels, in the order of the file.
     pub kernels: Vec<KernelSpec>,
     /// Scenarios, in the order of their names.
@@ -165,6 +168,17 @@ pub enum Hypervisor {
     Qemu,
     /// QEMU under libvirt: virsh dumps it.
     Libvirt,
+    /// Xen, as a paravirtualised guest: xl dumps it.
+    XenPv,
+    /// Xen, as a guest in hardware virtualisation that boots without firmware.
+    XenPvh,
+}
+
+impl Hypervisor {
+    /// Whether the guest is Xen's.
+    pub(crate) fn is_xen(self) -> bool {
+        matches!(self, Hypervisor::XenPv | Hypervisor::XenPvh)
+    }
 }
 
 /// One boot of a kernel into a scenario: gives the ELF dump that all other
@@ -225,6 +239,7 @@ fn default_true() -> bool {
 struct KernelsFile {
     archive: BTreeMap<String, Archive>,
     makedumpfile: Tool,
+    xen: XenSpec,
     kernel: Vec<KernelSpec>,
 }
 
@@ -250,6 +265,7 @@ impl Matrix {
             folder: folder.to_path_buf(),
             archives: kernels.archive,
             makedumpfile: kernels.makedumpfile,
+            xen: kernels.xen,
             kernels: kernels.kernel,
             scenarios: read_scenarios(&folder.join("scenarios"))?,
             boots: Vec::new(),

@@ -10,7 +10,7 @@
 //! - [`lime`], [`avml`]: ranges of RAM.
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
-//! - [`XenCore`], [`XenHost`]: dumps of Xen's guests, and of the machine below.
+//! - [`XenCore`]: Xen's dump-core.
 //! - [`Firecracker`]: the state of a Firecracker guest.
 //! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
 //! - [`Seekable`]: anything in a seekable zstd file.
@@ -34,7 +34,6 @@ mod seekable;
 mod vcpu;
 mod vmware;
 mod xen;
-mod xen_host;
 
 pub mod mutate;
 pub mod notes;
@@ -51,4 +50,3 @@ pub use seekable::Seekable;
 pub use vcpu::Vcpu;
 pub use vmware::{Vmss, VmssTag, VmssValue};
 pub use xen::{XenCore, XenVcpu};
-pub use xen_host::XenHost;

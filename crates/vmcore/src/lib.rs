@@ -32,7 +32,6 @@ mod machine_frames;
 mod mmap;
 mod origin;
 mod page_cache;
-mod xen_host;
 
 pub mod cpu;
 pub mod elf_note;
@@ -55,4 +54,3 @@ pub use mmap::MappedFile;
 pub use origin::Origin;
 pub use source::{Source, SourceError};
 pub use vmcoreinfo::VmcoreInfo;
-pub use xen_host::{Hypervisor, HypervisorCpu, XenHost};

@@ -6,29 +6,24 @@ from drgn.helpers.linux.list import list_for_each_entry
 
 from common import addr, text
 
-LONG_MAX = 0x7FFFFFFFFFFFFFFF
+PAGE_COUNTER_MAX = 0x7FFFFFFFFFFFFFFF // 4096
 PIDS_MAX = 4194304 + 1
 
 
-def size(pages):
-    return pages.value_() * pages.prog_["PAGE_SIZE"].value_()
-
-
 def limit(pages):
-    # PAGE_COUNTER_MAX is LONG_MAX / PAGE_SIZE.
-    value, page = size(pages), pages.prog_["PAGE_SIZE"].value_()
-    return None if value >= LONG_MAX // page * page else value
+    value = pages.value_()
+    return None if value >= PAGE_COUNTER_MAX else value * 4096
 
 
 def memory(css):
     group = container_of(css, "struct mem_cgroup", "css")
     return {
         "addr": addr(group),
-        "usage": size(group.memory.usage.counter),
+        "usage": group.memory.usage.counter.value_() * 4096,
         "max": limit(group.memory.max),
         "high": limit(group.memory.high),
-        "low": size(group.memory.low),
-        "min": size(group.memory.min),
+        "low": group.memory.low.value_() * 4096,
+        "min": group.memory.min.value_() * 4096,
     }
 
 

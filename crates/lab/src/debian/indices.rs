@@ -60,6 +60,21 @@ impl Indices {
         }
     }
 
+    /// The newest package that the mirror has of those whose names have a number in the
+    /// place of the `*`, and no more than that.
+    pub(crate) fn newest_of(&self, pattern: &str) -> Result<Found> {
+        let mut found: Vec<(&Suite, &Package)> = Vec::new();
+        for (suite, packages) in &self.0 {
+            let plain = |abi: &str| abi.bytes().all(|byte| byte.is_ascii_digit());
+            let all = control::find_all(packages, pattern).filter(|(_, abi)| plain(abi));
+            found.extend(all.map(|(package, _)| (suite, package)));
+        }
+        found.sort_by(|(_, a), (_, b)| version::compare(&b.version, &a.version));
+        let there = found.into_iter().find(|(suite, package)| suite.has(package));
+        let (suite, package) = there.ok_or_else(|| self.missing(pattern))?;
+        Ok((suite.clone(), package.clone()))
+    }
+
     /// The newest package of a name, over all suites.
     pub(crate) fn package(&self, name: &str) -> Result<Found> {
         let found = self.0.iter().filter_map(|(suite, packages)| {

@@ -64,12 +64,19 @@ pub(crate) fn build(
         }
     }
     cpio.file("lib/crasher.ko", &read(&crasher.stripped)?);
+    add_modules(&mut cpio, &kernel.modules(), MODULES)?;
+    Ok(cpio.finish())
+}
+
+/// Adds modules of the kernel whose folder of modules is given, those they depend on, and
+/// a list of them in the order to load them in, to /lib/modules.
+pub(crate) fn add_modules(cpio: &mut Cpio, modules: &Path, names: &[&str]) -> Result<()> {
     let mut order = String::new();
-    for path in load_order(kernel)? {
+    for path in load_order(modules, names)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let plain = name.trim_end_matches(".xz");
         let bytes = if plain == name {
-            read(&path)?
+            fs::read(&path).map_err(LabError::io("read", &path))?
         } else {
             host::output(Command::new("xz").arg("-dc").arg(&path))?
         };
@@ -78,7 +85,7 @@ pub(crate) fn build(
         order.push('\n');
     }
     cpio.file("lib/modules/order", order.as_bytes());
-    Ok(cpio.finish())
+    Ok(())
 }
 
 /// The host's own, or one of the packages that were taken with the kernel.
@@ -125,14 +132,14 @@ pub(crate) fn build_program(
 }
 
 /// Paths of the modules to load, each after those it depends on.
-fn load_order(kernel: &Kernel) -> Result<Vec<PathBuf>> {
-    let folder = kernel.modules().join("kernel");
+fn load_order(modules: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
+    let folder = modules.join("kernel");
     let found = host::output(Command::new("find").arg(&folder).args(["-name", "*.ko*"]))?;
     let found = String::from_utf8_lossy(&found);
     let files: Vec<&Path> = found.lines().map(Path::new).collect();
     let mut order = Vec::new();
     let mut seen = HashSet::new();
-    for name in MODULES {
+    for name in names {
         add_module(name, &files, &mut seen, &mut order)?;
     }
     Ok(order)

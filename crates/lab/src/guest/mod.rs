@@ -7,3 +7,4 @@ pub(crate) mod module;
 pub(crate) mod monitor;
 pub(crate) mod vm;
 pub(crate) mod watch;
+pub(crate) mod xen;

@@ -209,7 +209,7 @@ pub(crate) fn make_disk(folder: &Path) -> Result<PathBuf, LabError> {
 
 /// A running QEMU, killed on drop.
 #[derive(Debug)]
-struct Qemu(Child);
+pub(crate) struct Qemu(pub(crate) Child);
 
 impl Qemu {
     fn monitor(&mut self) -> Result<Monitor, String> {
@@ -228,6 +228,6 @@ impl Drop for Qemu {
 }
 
 /// A path in one of QEMU's option lists, where a comma is doubled.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

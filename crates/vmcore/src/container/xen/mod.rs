@@ -46,14 +46,14 @@ const SUPPORT: &[Support] = &[
         container: "Xen dump-core of a PV guest (`xl dump-core`, `virsh dump`)",
         read: "yes, with the vCPUs' registers; page tables of machine frames",
         write: "",
-        real: "",
+        real: "`k61-sysrq-xen-pv`",
         synthetic: "unit tests; the bundled dump's memory, with machine frames in its page tables",
     },
     Support {
         container: "Xen dump-core of an HVM or PVH guest",
         read: "yes, with the vCPUs' registers",
         write: "",
-        real: "",
+        real: "`k61-null-xen-pvh`",
         synthetic: "unit tests; the bundled dump's memory and registers in this layout",
     },
 ];
