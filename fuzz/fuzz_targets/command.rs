@@ -1,6 +1,7 @@
 //! Any text as a command line of crash(8), asked of the bundled dump.
 #![no_main]
 
+mod sample;
 mod session;
 
 use kmortem_shell::fuzzing;

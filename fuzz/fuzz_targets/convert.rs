@@ -30,7 +30,8 @@ fuzz_target!(|data: &[u8]| {
 
     let contents = ImageContents::new(&input, Check::Index);
     let mut out = Flattened::new(Vec::new());
-    if kdump::write(&contents, Some((Codec::Zstd, None)), None, &options, &progress, &mut out).is_ok()
+    if kdump::write(&contents, Some((Codec::Zstd, None)), None, &options, &progress, &mut out)
+        .is_ok()
         && let Some(output) = open(out.into_inner())
     {
         compare(&output, &input);

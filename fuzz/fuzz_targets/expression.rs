@@ -1,6 +1,7 @@
 //! Any text as an expression of C, over the bundled dump.
 #![no_main]
 
+mod sample;
 mod session;
 
 use kmortem_shell::fuzzing;

@@ -92,6 +92,7 @@ pub mod user;
 pub mod user_core;
 pub mod vfs;
 pub mod virtio;
+mod virtio_packed_ring;
 pub mod virtio_ring;
 pub mod vma;
 pub mod vmalloc;

@@ -63,7 +63,7 @@ pub struct Virtqueue {
     /// Most descriptors that the device allows for it; `None`: the kernel does
     /// not keep that.
     pub size: Option<u32>,
-    /// Its ring; `None`: a packed one, or not found.
+    /// Its ring; `None`: not found, or a packed one in order.
     pub ring: Option<Vring>,
     /// Whether that is a packed one; `None`: the kernel's types don't tell.
     pub packed: Option<bool>,

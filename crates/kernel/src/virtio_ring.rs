@@ -35,7 +35,7 @@ layout! {
 }
 
 /// Queues have 32768 entries at most.
-const LARGEST: u32 = 1 << 15;
+pub(crate) const LARGEST: u32 = 1 << 15;
 /// How far behind the `struct virtqueue` its `struct vring` is sought.
 const SEARCHED: u64 = 512;
 
@@ -47,14 +47,16 @@ pub struct Vring {
     pub descriptors: u64,
     /// How many there are.
     pub size: u32,
-    /// What the driver made available, counted modulo 65536.
+    /// What the driver made available, counted modulo 65536; in a packed ring,
+    /// where it adds the next.
     pub available: u16,
-    /// What the device has used, counted modulo 65536.
+    /// What the device has used, counted modulo 65536; in a packed ring, where it
+    /// puts the next.
     pub used: u16,
     /// What the device has not given back.
     pub outstanding: u16,
-    /// What the driver has taken back, counted modulo 65536; `None`: this
-    /// kernel's types don't tell where that is.
+    /// What the driver has taken back, counted modulo 65536, or where it looks
+    /// next in a packed ring; `None`: this kernel's types don't tell.
     pub taken_back: Option<u16>,
     /// What the device has used and the driver has not taken back; `None`: as above.
     pub not_taken: Option<u16>,
@@ -65,13 +67,16 @@ pub struct Vring {
 }
 
 impl Kernel {
-    /// The ring of the `struct virtqueue` at `queue`; `None`: it is a packed one,
-    /// or none can be found.
+    /// The ring of the `struct virtqueue` at `queue`; `None`: none can be found.
     pub fn vring(&self, queue: u64) -> Result<Option<Vring>> {
         let typed = self.layout::<VringVirtqueueLayout>().ok();
         let typed = typed.as_ref();
         if self.has_packed_ring(queue) == Some(true) {
-            return Ok(None);
+            // Of buffers in order, the device may give back the last one only.
+            return match self.is_in_order(queue) {
+                true => Ok(None),
+                false => self.packed_ring(queue).map(Some),
+            };
         }
         let found = match typed.filter(|layout| layout.number.exists()) {
             Some(layout) => Some(layout.read(self, queue)?),
@@ -111,9 +116,19 @@ impl Kernel {
         if layout.packed.exists() {
             return layout.packed.read(self, queue).ok();
         }
-        let kinds = self.ty("enum vq_layout").ok()?;
+        self.kind_of_ring(queue).map(|name| name.contains("PACKED"))
+    }
+
+    fn is_in_order(&self, queue: u64) -> bool {
+        self.kind_of_ring(queue).is_some_and(|name| name.contains("IN_ORDER"))
+    }
+
+    /// The constant of `enum vq_layout`, which kernels have since v7.1.
+    fn kind_of_ring(&self, queue: u64) -> Option<&str> {
+        let layout = self.layout::<VringVirtqueueLayout>().ok()?;
         let kind = i64::from(layout.layout.read(self, queue).ok()?);
-        kinds.enumerators().find(|e| e.value == kind).map(|e| e.name.contains("PACKED"))
+        let kinds = self.ty("enum vq_layout").ok()?;
+        kinds.enumerators().find(|e| e.value == kind).map(|e| e.name)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Data goes to standard output, everything else to standard error. Exit
 //! codes: 0 all was answered, 1 something could not be, 2 the command line was
-//! not understood, 101 a bug in kmortem itself.
+//! not understood, 101 a bug in kmortem itself, 130 Ctrl-C ended it.
 #![forbid(unsafe_code)]
 
 mod convert;
@@ -38,7 +38,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all was answered, 1 something could not be answered, 2 the command line was not
-understood, 101 a bug in kmortem.";
+understood, 101 a bug in kmortem, 130 Ctrl-C.";
 
 #[derive(Subcommand)]
 enum Command {

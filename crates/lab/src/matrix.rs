@@ -210,6 +210,9 @@ pub struct Boot {
     /// Whether the guest has QEMU's vmcoreinfo device.
     #[serde(default = "default_true")]
     pub vmcoreinfo: bool,
+    /// Whether its virtio devices have packed rings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed_rings: bool,
     /// Whether `lab make --all` includes it.
     #[serde(default)]
     pub on_demand: bool,
@@ -317,6 +320,7 @@ impl Matrix {
                     append: String::new(),
                     cpu: default_cpu(),
                     vmcoreinfo: true,
+                    packed_rings: false,
                     // Those that a kernel names are the ones it is there for.
                     on_demand: !scenario.required && kernel.scenarios.is_empty(),
                     formats: Vec::new(),

@@ -97,6 +97,9 @@ impl Machine<'_> {
                 escaped(&file)
             ));
         }
+        if boot.packed_rings {
+            command.args(["-global", "virtio-device.packed=on"]);
+        }
         if boot.vmcoreinfo {
             command.args(["-device", "vmcoreinfo"]);
         }

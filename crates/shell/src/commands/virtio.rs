@@ -25,8 +25,9 @@ what the driver added and did not tell the device. A device that no longer answe
 keeps OUT above 0 with UNSEEN 0; a driver that no longer listens has UNSEEN grow.
 But a host that dumps a guest stops it first, and lets its disks finish what they
 have: OUT of a slow disk is then found in UNSEEN (`blk` has the requests). SIZE
-less FREE are the descriptors in use. `-`: neither the kernel's nor a module's
-types tell, or the ring is a packed one.",
+less FREE are the descriptors in use. A packed ring has no counters: there AVAIL,
+USED and TAKEN are where driver, device and driver go on. `-`: neither the kernel's
+nor a module's types tell, or a packed ring is used in order.",
     examples: &[("", "all devices")],
     takes_all: false,
     rows: &[Rows {
