@@ -325,7 +325,7 @@ fn controllers(kernel: &Kernel, mask: u32, v2: bool) -> Result<Vec<String>> {
 /// Address of `subsys[]`'s entry of the controller whose `struct
 /// cgroup_subsys` is `symbol`. None: this kernel has no such controller.
 pub(crate) fn controller_slot(kernel: &Kernel, symbol: &str) -> Result<Option<u64>> {
-    let Ok(subsys) = kernel.symbol(symbol) else { return Ok(None) };
+    let Some(subsys) = kernel.symbol_if_built(symbol)? else { return Ok(None) };
     let id = kernel.layout::<CgroupSubsysLayout>()?.id.read(kernel, subsys)?;
     let place = kernel.layout::<CgroupLayout>()?.subsys.place()?;
     let at = u64::try_from(id).ok().map(|id| id * 8).filter(|at| *at < place.size);

@@ -167,6 +167,8 @@ pub struct SharedMemory {
     pub permissions: IpcPermissions,
     /// Size in bytes.
     pub bytes: u64,
+    /// Pages of the base size that it spans.
+    pub pages: u64,
     /// How often it is attached.
     pub attached: u64,
     /// It goes when nobody has it attached any more.
@@ -334,10 +336,12 @@ impl Kernel {
         });
         let inode = gaps.keep("inode", inode);
         let pages = inode.and_then(|inode| gaps.keep("pages", self.segment_pages(inode)));
+        let bytes = layout.bytes.read(self, addr)?;
         Ok(SharedMemory {
             addr,
             permissions,
-            bytes: layout.bytes.read(self, addr)?,
+            bytes,
+            pages: bytes.div_ceil(self.page_size()),
             attached: layout.nattch.read(self, addr)?,
             destroyed: flags & SHM_DEST != 0,
             locked: flags & SHM_LOCKED != 0,

@@ -87,7 +87,7 @@ pub struct Irq {
     pub addr: u64,
     /// Its number at the interrupt controller.
     pub hwirq: Option<u64>,
-    /// The interrupt controller ("IO-APIC").
+    /// The interrupt controller ("IO-APIC"), if it has a name.
     pub chip: Option<String>,
     /// How the controller signals ("edge", "fasteoi").
     pub flow: Option<String>,
@@ -125,7 +125,7 @@ pub struct IrqAction {
     /// Address of its `struct irqaction`.
     #[serde(serialize_with = "hex")]
     pub addr: u64,
-    /// Name that the driver gave it.
+    /// Name that the driver gave it; empty: none.
     pub name: Option<String>,
     /// The handler.
     pub handler: Option<SymbolAt>,
@@ -196,8 +196,12 @@ impl Kernel {
         Ok(found)
     }
 
-    /// The gates of the interrupt descriptor table.
+    /// The gates of the interrupt descriptor table, which x86 has.
     pub fn idt(&self) -> Result<Vec<Gate>> {
+        if self.arch().name() != "x86_64" {
+            let why = "only x86 has an interrupt descriptor table";
+            return Err(Error::Unavailable(why.into()));
+        }
         let table = self.read_bytes(self.symbol("idt_table")?, GATES * 16)?;
         let gates = table.chunks_exact(16).zip(0u32..);
         Ok(gates
@@ -214,6 +218,14 @@ impl Kernel {
 fn gate_offset(gate: &[u8]) -> u64 {
     let byte = |at: usize| u64::from(gate.get(at).copied().unwrap_or(0));
     [0, 1, 6, 7, 8, 9, 10, 11].into_iter().rev().fold(0, |v, at| v << 8 | byte(at))
+}
+
+/// A name that need not be: the pointer is NULL then.
+fn name(read: Result<String>) -> Result<String> {
+    match read {
+        Err(Error::Null(_)) => Ok(String::new()),
+        read => read,
+    }
 }
 
 /// What reading the descriptors needs, looked up once.
@@ -244,6 +256,8 @@ impl<'k> IrqReader<'k> {
         let (kernel, desc) = (self.kernel, &self.desc);
         let mut gaps = Gaps::default();
         let chip = gaps.keep("controller", desc.chip.read(kernel, addr)).filter(|c| *c != 0);
+        let chip_name =
+            chip.and_then(|c| gaps.keep("controller", name(self.chip.name.read(kernel, c))));
         let flow = gaps.keep("flow", desc.flow_name.read(kernel, addr)).filter(|n| *n != 0);
         let handler = gaps.keep("flow handler", desc.flow.read(kernel, addr));
         let actions = self.actions(addr, &mut gaps);
@@ -255,7 +269,7 @@ impl<'k> IrqReader<'k> {
             irq,
             addr,
             hwirq: gaps.keep("hardware number", desc.hwirq.read(kernel, addr)),
-            chip: chip.and_then(|c| gaps.keep("controller", self.chip.name.read(kernel, c))),
+            chip: chip_name.filter(|name| !name.is_empty()),
             flow: flow.and_then(|at| gaps.keep("flow", kernel.read_cstring(at, 64))),
             flow_handler: handler.and_then(|at| kernel.symbol_at(at)).map(|s| s.name),
             actions,
@@ -296,7 +310,7 @@ impl<'k> IrqReader<'k> {
                 |at: Option<u64>| at.filter(|at| *at != 0).and_then(|at| kernel.symbol_at(at));
             actions.push(IrqAction {
                 addr,
-                name: gaps.keep("handler's name", layout.name.read(kernel, addr)),
+                name: gaps.keep("handler's name", name(layout.name.read(kernel, addr))),
                 handler: symbol(handler),
                 thread_handler: symbol(threaded),
                 thread: gaps.keep("thread", layout.thread.read(kernel, addr)).unwrap_or(0),

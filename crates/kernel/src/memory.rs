@@ -297,7 +297,7 @@ fn swap_cache(kernel: &Kernel) -> Result<u64> {
 }
 
 fn huge_pages(kernel: &Kernel) -> Result<Vec<HugePages>> {
-    let Ok(table) = kernel.symbol("hstates") else {
+    let Some(table) = kernel.symbol_if_built("hstates")? else {
         return Ok(Vec::new()); // built without hugetlbfs
     };
     let layout = kernel.layout::<HstateLayout>()?;

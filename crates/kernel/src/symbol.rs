@@ -51,6 +51,21 @@ impl Kernel {
         }
     }
 
+    /// The address of data that kernels may be built without. None: this one was.
+    /// Where the kernel does not list its data, nothing can be said.
+    pub fn symbol_if_built(&self, name: &str) -> Result<Option<u64>> {
+        match self.symbol(name) {
+            Ok(addr) => Ok(Some(addr)),
+            Err(Error::NoSymbol(_)) if self.lists_data() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the kernel's own table has symbols of data (`CONFIG_KALLSYMS_ALL`).
+    pub fn lists_data(&self) -> bool {
+        self.kallsyms().is_ok_and(|table| table.find("init_task").is_some())
+    }
+
     /// Symbols of data, where the kernel's table has none.
     fn data_symbols(&self, kallsyms: &Kallsyms) -> Option<&DataSymbols> {
         let found = self.data_symbols.get_or_init(|| {

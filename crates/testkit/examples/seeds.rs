@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kmortem_testkit::{
     Compression, Elf, Entry, FcEncoding, Firecracker, Kdump, Load, Migration, Record, Seekable,
-    Vcpu, Vmss, XenCore, XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
+    Vcpu, Vmss, XenCore, XenHost, XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -69,6 +69,8 @@ fn main() -> std::io::Result<()> {
         let state = Firecracker::of(encoding, &ranges, &[Vcpu::numbered(0)]).build();
         put("firecracker", name, &behind(state[0], 8, &state))?;
     }
+    let host = XenHost { cpus: vec![([0x1111; 27], 0x5000)], ..XenHost::of(3) };
+    put("xen_host", "host", &host.elf().build())?;
     for (name, first) in [("foreign", 0u8), ("ours", 1)] {
         let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
         let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };

@@ -10,7 +10,7 @@
 //! - [`lime`], [`avml`]: ranges of RAM.
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
-//! - [`XenCore`]: Xen's dump-core.
+//! - [`XenCore`], [`XenHost`]: dumps of Xen's guests, and of the machine below.
 //! - [`Firecracker`]: the state of a Firecracker guest.
 //! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
 //! - [`Seekable`]: anything in a seekable zstd file.
@@ -34,6 +34,7 @@ mod seekable;
 mod vcpu;
 mod vmware;
 mod xen;
+mod xen_host;
 
 pub mod mutate;
 pub mod notes;
@@ -50,3 +51,4 @@ pub use seekable::Seekable;
 pub use vcpu::Vcpu;
 pub use vmware::{Vmss, VmssTag, VmssValue};
 pub use xen::{XenCore, XenVcpu};
+pub use xen_host::XenHost;

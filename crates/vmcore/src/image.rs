@@ -21,6 +21,7 @@ use crate::origin::Origin;
 use crate::page_cache::{self, PageCache};
 use crate::source::Source;
 use crate::vmcoreinfo::VmcoreInfo;
+use crate::xen_host::{self, XenHost};
 
 /// Reads of this many bytes and more don't go through the map.
 const BULK: usize = 1024;
@@ -33,6 +34,7 @@ pub struct Image {
     cpus: Vec<CpuState>,
     vmcoreinfo: Option<VmcoreInfo>,
     machine_frames: Option<MachineFrames>,
+    xen_host: Option<XenHost>,
     page_size: u64,
     ram: OnceLock<Vec<Range<u64>>>,
     cache: PageCache,
@@ -116,9 +118,10 @@ impl Image {
             false => opened.cpus,
         };
         let page_size = opened.container.page_size();
-        Ok(Image {
+        let image = Image {
             cpus,
             machine_frames: MachineFrames::find(&opened.notes),
+            xen_host: None,
             container: opened.container,
             info: opened.info,
             notes: opened.notes,
@@ -126,7 +129,47 @@ impl Image {
             page_size,
             ram: OnceLock::new(),
             cache: PageCache::new(page_cache::DEFAULT_BYTES, page_size),
-        })
+        };
+        match xen_host::is_host(&image.notes) && !options.whole_machine {
+            true => Ok(xen_host::open(image)),
+            false => Ok(image),
+        }
+    }
+
+    /// A domain of a machine that a hypervisor ran.
+    pub(crate) fn of_domain(
+        container: Box<dyn Container>,
+        info: ContainerInfo,
+        notes: Vec<Note>,
+        host: XenHost,
+    ) -> Image {
+        let page_size = container.page_size();
+        Image {
+            container,
+            info,
+            notes,
+            cpus: Vec::new(),
+            vmcoreinfo: host.machine().vmcoreinfo.clone(),
+            machine_frames: None,
+            xen_host: Some(host),
+            page_size,
+            ram: OnceLock::new(),
+            cache: PageCache::new(page_cache::DEFAULT_BYTES, page_size),
+        }
+    }
+
+    pub(crate) fn with_oddity(mut self, oddity: String) -> Image {
+        self.info.oddities.push(oddity);
+        self
+    }
+
+    pub(crate) fn with_kind(mut self, kind: String) -> Image {
+        self.info.kind = kind;
+        self
+    }
+
+    pub(crate) fn container(&self) -> &dyn Container {
+        &*self.container
     }
 
     /// Bounds the cache of decompressed pages (16 MiB unless told otherwise), and empties it.
@@ -338,6 +381,11 @@ impl Image {
     /// guest of Xen's.
     pub fn machine_frames(&self) -> Option<&MachineFrames> {
         self.container.machine_frames().or(self.machine_frames.as_ref())
+    }
+
+    /// The machine and its hypervisor, where this is the memory of dom0 alone.
+    pub fn xen_host(&self) -> Option<&XenHost> {
+        self.xen_host.as_ref()
     }
 
     /// The physical address of what an entry of a page table, or CR3, has the address `entry` of.

@@ -32,6 +32,7 @@ mod machine_frames;
 mod mmap;
 mod origin;
 mod page_cache;
+mod xen_host;
 
 pub mod cpu;
 pub mod elf_note;
@@ -54,3 +55,4 @@ pub use mmap::MappedFile;
 pub use origin::Origin;
 pub use source::{Source, SourceError};
 pub use vmcoreinfo::VmcoreInfo;
+pub use xen_host::{Hypervisor, HypervisorCpu, XenHost};

@@ -6,24 +6,29 @@ from drgn.helpers.linux.list import list_for_each_entry
 
 from common import addr, text
 
-PAGE_COUNTER_MAX = 0x7FFFFFFFFFFFFFFF // 4096
+LONG_MAX = 0x7FFFFFFFFFFFFFFF
 PIDS_MAX = 4194304 + 1
 
 
+def size(pages):
+    return pages.value_() * pages.prog_["PAGE_SIZE"].value_()
+
+
 def limit(pages):
-    value = pages.value_()
-    return None if value >= PAGE_COUNTER_MAX else value * 4096
+    # PAGE_COUNTER_MAX is LONG_MAX / PAGE_SIZE.
+    value, page = size(pages), pages.prog_["PAGE_SIZE"].value_()
+    return None if value >= LONG_MAX // page * page else value
 
 
 def memory(css):
     group = container_of(css, "struct mem_cgroup", "css")
     return {
         "addr": addr(group),
-        "usage": group.memory.usage.counter.value_() * 4096,
+        "usage": size(group.memory.usage.counter),
         "max": limit(group.memory.max),
         "high": limit(group.memory.high),
-        "low": group.memory.low.value_() * 4096,
-        "min": group.memory.min.value_() * 4096,
+        "low": size(group.memory.low),
+        "min": size(group.memory.min),
     }
 
 

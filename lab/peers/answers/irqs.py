@@ -10,7 +10,7 @@ def actions(desc):
     while action:
         yield {
             "addr": addr(action),
-            "name": string(action.name),
+            "name": string(action.name) or "",
             "thread": addr(action.thread),
             "dev_id": addr(action.dev_id),
             "flags": action.flags.value_(),

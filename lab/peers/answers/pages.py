@@ -16,7 +16,7 @@ def row(pfn, page):
     names = [name.removeprefix("PG_") for name in decode_page_flags(page).split("|")]
     return {
         "addr": addr(page),
-        "phys": hex(pfn << 12),
+        "phys": hex(pfn * page.prog_["PAGE_SIZE"].value_()),
         "head": addr(compound_head(page)),
         "refcount": page._refcount.counter.value_(),
         "flags": hex(page_flags(page).value_()),

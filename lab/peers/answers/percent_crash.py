@@ -4,6 +4,7 @@ import contextlib
 import io
 
 from drgn.commands import run_command
+from drgn.helpers.linux.pid import find_task
 
 LINES = """
     irq
@@ -64,5 +65,14 @@ def answer(prog, line):
     return text.getvalue()
 
 
+def context(prog):
+    """The task that commands are about: the one that panicked, else init."""
+    try:
+        return prog.crashed_thread().object
+    except LookupError:
+        return find_task(prog, 1)
+
+
 def answers(prog):
+    prog.config["crash_context"] = context(prog)
     return {line: answer(prog, line) for line in map(str.strip, LINES)}

@@ -38,6 +38,6 @@ def rows(prog):
             "pid": task.pid.value_(),
             "mm": addr(mm),
             "pgd": addr(mm.pgd),
-            "total_vm_kib": mm.total_vm.value_() * 4,
+            "total_vm_kib": mm.total_vm.value_() * prog["PAGE_SIZE"].value_() // 1024,
             "vmas": spaces[mm.value_()],
         }

@@ -191,7 +191,7 @@ impl Kernel {
     /// IDs and addresses in the `struct idr` called `name`. An ID starts at
     /// 1; the tree starts at `idr_base`, which is 0 here.
     fn bpf_ids(&self, name: &str, gaps: &mut Gaps) -> Result<Vec<(u64, u64)>> {
-        let symbol = self.symbol(name).map_err(|_| {
+        let symbol = self.symbol_if_built(name)?.ok_or_else(|| {
             Error::Unavailable("this kernel was built without the bpf() system call".into())
         })?;
         let root = self.layout::<IdrLayout>()?.root.address(symbol)?;

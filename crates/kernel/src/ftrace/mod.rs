@@ -198,7 +198,7 @@ impl Kernel {
             name,
             tracer: gaps.keep("tracer", tracer),
             recording: buffer_layout.record_disabled.read(self, buffer)? == 0,
-            page_bytes: 4096 << order,
+            page_bytes: self.page_size() << order,
             cpus,
             gaps,
         })

@@ -144,11 +144,8 @@ struct Table {
 impl Kernel {
     /// The neighbours that the kernel knows, of all network namespaces.
     pub fn neighbours(&self) -> Result<Neighbours> {
-        let tables = self.symbol("neigh_tables")?;
-        let count = self.ty_of_global("neigh_tables").unwrap_or(3).min(MOST_TABLES);
         let mut found = Neighbours { list: Vec::new(), gaps: Gaps::default() };
-        for i in 0..count {
-            let table = self.read_u64(tables.wrapping_add(i * 8));
+        for table in self.neighbour_tables()? {
             match table {
                 Ok(0) => {}
                 Ok(table) => {
@@ -160,6 +157,22 @@ impl Kernel {
             }
         }
         Ok(found)
+    }
+
+    /// Addresses of the tables; 0: a family has none.
+    fn neighbour_tables(&self) -> Result<Vec<Result<u64>>> {
+        match self.symbol("neigh_tables") {
+            Ok(tables) => {
+                let count = self.ty_of_global("neigh_tables").unwrap_or(3).min(MOST_TABLES);
+                let at = |i| self.read_u64(tables.wrapping_add(i * 8));
+                Ok((0..count).map(at).collect())
+            }
+            // What the array leads to is exported.
+            Err(_) => {
+                let tables = [self.symbol("arp_tbl")?].into_iter().chain(self.symbol("nd_tbl"));
+                Ok(tables.map(Ok).collect())
+            }
+        }
     }
 
     /// How many pointers an array of the kernel's has, by the next symbol.

@@ -25,7 +25,7 @@ use kmortem_vmcore::writer::{
     Archive, Check, Contents, FileOutput, Flattened, ImageContents, Options, Output, Progress,
     Stream, Summary, WriteError, archive, elf, flattened, kdump, raw,
 };
-use kmortem_vmcore::{Image, MappedFile, Source};
+use kmortem_vmcore::{Image, MappedFile, OpenOptions, Source};
 
 use self::bar::Bar;
 use self::base::BaseFile;
@@ -203,7 +203,9 @@ impl Job<'_> {
         let mut notes = Vec::new();
         let is_kdump = matches!(self.form.layout, Layout::Kdump(_));
         let check = if is_kdump { Check::Index } else { Check::Pages };
-        let image = Image::open(inputs)?;
+        // All of a machine that Xen ran on, not its dom0 alone.
+        let open = OpenOptions { whole_machine: true, ..OpenOptions::default() };
+        let image = Image::open_with(inputs, &open)?;
         notes.extend(image.info().oddities.iter().cloned());
         if let Some(why) = image.completeness().incomplete {
             notes.push(format!("the input is incomplete: {why}"));
@@ -228,7 +230,7 @@ impl Job<'_> {
             }
             Err(error) => {
                 notes.push(format!("the headers lack what only the kernel knows: {error}"));
-                let image = Image::open(inputs)?;
+                let image = Image::open_with(inputs, &open)?;
                 self.write(ImageContents::new(&image, check), None, notes)
             }
         }

@@ -23,6 +23,9 @@ const MAY_BE_EMPTY: [&str; 6] = ["bpf", "ipcs", "net -a", "swap", "files 1", "vm
 const NUMA_EVENTS: [&str; 6] =
     ["NUMA_HIT", "NUMA_MISS", "NUMA_FOREIGN", "NUMA_INTERLEAVE_HIT", "NUMA_LOCAL", "NUMA_OTHER"];
 
+/// What drgn says of the interrupt descriptor table of another architecture.
+const ONLY_X86: &str = "ValueError: -d is only supported on x86";
+
 /// Lines that were compared, at least.
 const LEAST: usize = 3000;
 
@@ -32,12 +35,20 @@ pub(crate) fn compare(dump: &LabDump, drgn: &Value) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let mut args: Vec<String> = vec!["run".into()];
     args.extend(dump.files.iter().map(|file| file.to_string_lossy().into_owned()));
+    let (refused, answers): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|(_, theirs)| theirs["error"] == ONLY_X86);
     let file = |i: usize| folder.path().join(i.to_string());
-    for (i, line) in answers.keys().enumerate() {
+    let mut wrong = Vec::new();
+    for (line, theirs) in refused {
+        let Done { code, stdout, .. } = kmortem([&args[..], &["-c".into(), line.clone()]].concat());
+        if code == 0 || !stdout.is_empty() {
+            wrong.push(format!("%crash {line}: {theirs}, here {stdout}"));
+        }
+    }
+    for (i, (line, _)) in answers.iter().enumerate() {
         args.extend(["-c".into(), format!("{line} > {}", file(i).display())]);
     }
     let Done { code, stdout, stderr } = kmortem(&args);
-    let mut wrong = Vec::new();
     if code != 0 || !stdout.is_empty() {
         wrong.push(format!("code {code}: {stdout}{stderr}"));
     }
@@ -117,8 +128,19 @@ fn fold(command: &str, words: &mut Vec<String>) {
         "timer -r" => {
             words.retain(|w| !w.starts_with("HRTIMER_BASE_") && !w.starts_with("ktime_get"));
         }
-        // drgn takes every device for an endpoint of PCI Express.
-        "dev -p" if words.len() > 5 => drop(words.pop()),
+        // drgn takes every device for an endpoint of PCI Express. crash writes
+        // the numbers of vendor and device without zeros in front.
+        "dev -p" => {
+            words.truncate(5.max(words.len().saturating_sub(1)));
+            each(words, |word| (word.len() == 4).then(|| word.trim_start_matches('0')));
+        }
+        // drgn makes a port as wide as the last one.
+        "dev -i" => {
+            if let Some(range) = words.get_mut(1) {
+                let ports = range.split('-').map(|port| port.trim_start_matches('0'));
+                *range = ports.collect::<Vec<_>>().join("-");
+            }
+        }
         "ipcs" => each(words, |word| match word {
             "SHM_LOCKED" => Some("locked"),
             "SHM_DEST" => Some("dest"),
@@ -142,7 +164,13 @@ fn fold(command: &str, words: &mut Vec<String>) {
             }
             words.retain(|word| word.len() < 3 || word.contains(|c: char| !c.is_ascii_uppercase()));
         }
-        "kmem -n" => words.retain(|word| word != "----"),
+        // A block of memory: crash has its end of kernels that note it in the block.
+        "kmem -n" => {
+            words.retain(|word| word != "----");
+            if words.get(3).is_some_and(|word| word == "-") {
+                words.drain(3..5);
+            }
+        }
         // Other names of the line behind; events of NUMA, which drgn shows without
         // those that CPUs have not handed in, and crash not at all.
         "kmem -V" | "kmem -z"

@@ -60,7 +60,7 @@ const SUBJECTS: [Subject; 25] = [
     subject("sockets", "net -l", "socket", 1),
     subject("swap", "swap", "addr", 0),
     subject("timers", "timer", "addr", 10),
-    Subject { unknown_to: &["k510", "k61"], ..subject("virtio", "virtio", "addr", 2) },
+    Subject { unknown_to: &["k510", "k61", "arm61"], ..subject("virtio", "virtio", "addr", 2) },
     subject("vmalloc", "kmem -v", "addr", 50),
     subject("vmas", "foreach user vm", "addr", 3),
     asked("waitqueues", "addr", 5),

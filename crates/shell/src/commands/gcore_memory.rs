@@ -73,7 +73,8 @@ impl Memory {
         let space = kernel.user_space_of(mm)?;
         let mut memory = Memory { segments: Vec::new(), pages: Pages::default() };
         let ram: u64 = kernel.image().ram().iter().map(|ram| ram.end - ram.start).sum();
-        let most = (ram / 4096).max(1 << 18).saturating_mul(MOST_TIMES);
+        let page_size = kernel.page_size();
+        let most = (ram / page_size).max(1 << 18).saturating_mul(MOST_TIMES);
         progress.expect(vmas.len() as u64);
         for vma in vmas {
             let flags = [(VM_EXEC, 1), (VM_WRITE, 2), (VM_READ, 4)];
@@ -90,7 +91,7 @@ impl Memory {
                 let (page, len) = space.run(at);
                 // Of a huge page some frames may be in the dump and others not.
                 let len = match page {
-                    Ok(UserPage::Present(_)) => len.min(4096),
+                    Ok(UserPage::Present(_)) => len.min(page_size),
                     _ => len,
                 };
                 let bytes = len.min(vma.end - at).max(1);
@@ -98,7 +99,7 @@ impl Memory {
                     _ if device => Source::Absent,
                     Ok(page) => memory.pages.count(kernel, page, bytes, anonymous),
                     Err(e) => {
-                        memory.pages.lost(bytes, &e);
+                        memory.pages.lost(bytes.div_ceil(page_size), &e);
                         Source::Absent
                     }
                 };
@@ -116,7 +117,7 @@ impl Memory {
 
 impl Pages {
     fn count(&mut self, kernel: &Kernel, page: UserPage, bytes: u64, anonymous: bool) -> Source {
-        let pages = bytes.div_ceil(4096);
+        let pages = bytes.div_ceil(kernel.page_size());
         match page {
             UserPage::Present(phys) => {
                 let mut byte = [0];
@@ -125,7 +126,7 @@ impl Pages {
                         self.pages += pages;
                         return Source::Memory;
                     }
-                    Err(e) => self.lost(bytes, &format!("physical {phys:#x} is {}", e.reason)),
+                    Err(e) => self.lost(pages, &format!("physical {phys:#x} is {}", e.reason)),
                 }
                 Source::Absent
             }
@@ -144,8 +145,8 @@ impl Pages {
         }
     }
 
-    fn lost(&mut self, bytes: u64, reason: &dyn std::fmt::Display) {
-        self.unreadable += bytes.div_ceil(4096);
+    fn lost(&mut self, pages: u64, reason: &dyn std::fmt::Display) {
+        self.unreadable += pages;
         self.reason.get_or_insert_with(|| reason.to_string());
     }
 }

@@ -36,7 +36,7 @@ PIDs and times, too.",
         Rows {
             options: "-m, -M, and without options",
             row: "a shared memory segment",
-            members: "`kind`, `addr` `key` `id` `uid` `gid` `creator_uid` `mode` `bytes` `attached` `destroyed` `locked` `inode` `resident_pages` `swapped_pages` `creator_pid` `last_pid` `attach_time` `detach_time` `change_time` `gaps`",
+            members: "`kind`, `addr` `key` `id` `uid` `gid` `creator_uid` `mode` `bytes` `pages` `attached` `destroyed` `locked` `inode` `resident_pages` `swapped_pages` `creator_pid` `last_pid` `attach_time` `detach_time` `change_time` `gaps`",
         },
         Rows {
             options: "-s, and without options",
@@ -114,7 +114,7 @@ impl Object for SharedMemory {
         writeln!(
             out,
             "PAGES ALLOCATED/RESIDENT/SWAPPED: {}/{}/{}",
-            self.bytes.div_ceil(4096),
+            self.pages,
             pages(self.resident_pages),
             pages(self.swapped_pages)
         )?;
@@ -296,6 +296,7 @@ mod tests {
             addr: 0xff12_8a83_42a6_a500,
             permissions: permissions(3, 0, 0o604),
             bytes: 20000,
+            pages: 5,
             attached: 2,
             destroyed: true,
             locked: false,

@@ -52,7 +52,7 @@ pub(super) fn show(
             }
             render_zone(out, kernel, node, i, zone)?;
             if zone.spanned != 0 {
-                render_lists(out, &lists, verbose)?;
+                render_lists(out, kernel.page_size(), &lists, verbose)?;
             }
             writeln!(out)?;
         }
@@ -107,21 +107,32 @@ fn render_zone(
     )
 }
 
-fn area_line(list: &FreeList) -> String {
-    let size = format!("{}k", 4u64 << list.order);
+fn area_line(list: &FreeList, page_size: u64) -> String {
+    let size = format!("{}k", (page_size >> 10) << list.order);
     format!("{:>3}  {size:>7}  {:016x}  ", list.order, list.addr)
 }
 
-fn render_lists(out: &mut dyn Write, lists: &[FreeList], verbose: bool) -> io::Result<()> {
+fn render_lists(
+    out: &mut dyn Write,
+    page_size: u64,
+    lists: &[FreeList],
+    verbose: bool,
+) -> io::Result<()> {
     if !verbose {
         writeln!(out, "{AREA}  BLOCKS  PAGES")?;
     }
     for list in lists {
         if verbose {
-            writeln!(out, "{AREA}\n{}", area_line(list))?;
+            writeln!(out, "{AREA}\n{}", area_line(list, page_size))?;
             list.blocks.iter().try_for_each(|block| writeln!(out, "{block:x}"))?;
         } else {
-            writeln!(out, "{}{:>6} {:>6}", area_line(list), list.blocks.len(), list.pages())?;
+            writeln!(
+                out,
+                "{}{:>6} {:>6}",
+                area_line(list, page_size),
+                list.blocks.len(),
+                list.pages()
+            )?;
         }
     }
     Ok(())
@@ -166,7 +177,7 @@ pub(super) fn find(
                 };
                 if !out.is_json() {
                     render_zone(out, kernel, &node, i, zone)?;
-                    writeln!(out, "{AREA}\n{}", area_line(&list))?;
+                    writeln!(out, "{AREA}\n{}", area_line(&list, kernel.page_size()))?;
                     let nth = ordinal(index + 1);
                     let which = match (list.order, place) {
                         (0, _) => String::new(),
@@ -174,7 +185,7 @@ pub(super) fn find(
                             format!("({at:x} is {nth} of {} pages)", 1u64 << list.order)
                         }
                         (_, Where::Physical(at)) => {
-                            let inside = if at & 0xfff != 0 { "in " } else { "" };
+                            let inside = if at % kernel.page_size() != 0 { "in " } else { "" };
                             format!("({at:x} is {inside}{nth} of {} pages)", 1u64 << list.order)
                         }
                     };
@@ -215,8 +226,8 @@ mod tests {
         };
         let lists = [list(0, &[]), list(10, &[0xffc5_c11e_4000_5000, 0xffc5_c11e_4001_5000])];
         let mut text = Vec::new();
-        render_lists(&mut text, &lists, false).unwrap();
-        render_lists(&mut text, &lists, true).unwrap();
+        render_lists(&mut text, 4096, &lists, false).unwrap();
+        render_lists(&mut text, 4096, &lists, true).unwrap();
         insta::assert_snapshot!(String::from_utf8(text).unwrap());
     }
 

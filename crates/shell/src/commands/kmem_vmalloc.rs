@@ -49,12 +49,15 @@ pub(super) fn show(
 
 /// Where in the area the frame of `phys` is mapped, if it is.
 pub(super) fn mapped_at(kernel: &Kernel, area: &VmapArea, phys: u64) -> Option<u64> {
-    let pages = (area.len() / 4096).min(1 << 26);
+    let page_size = kernel.page_size();
+    let pages = (area.len() / page_size).min(1 << 26);
     (0..pages)
-        .map(|n| area.start + n * 4096)
+        .map(|n| area.start + n * page_size)
         .take_while(|_| !kernel.is_interrupted())
-        .find(|addr| kernel.space().translate(*addr).is_ok_and(|at| at & !0xfff == phys & !0xfff))
-        .map(|addr| addr | (phys & 0xfff))
+        .find(|addr| {
+            kernel.space().translate(*addr).is_ok_and(|at| at / page_size == phys / page_size)
+        })
+        .map(|addr| addr | (phys & (page_size - 1)))
 }
 
 /// The header and a line for each area.

@@ -61,8 +61,9 @@ impl<'k> Pages<'k> {
 
     fn addresses(&self) -> impl Iterator<Item = u64> + use<> {
         let (start, end) = (self.named.vma.start, self.named.vma.end);
-        let pages = (end.saturating_sub(start) / 4096).min(MOST_PAGES);
-        (0..pages).map(move |n| start + n * 4096)
+        let page_size = self.kernel.page_size();
+        let pages = (end.saturating_sub(start) / page_size).min(MOST_PAGES);
+        (0..pages).map(move |n| start + n * page_size)
     }
 
     fn place(&self, address: u64) -> Place {
@@ -77,7 +78,8 @@ impl<'k> Pages<'k> {
                 Place::Swap(file, offset)
             }
             _ if vma.file != 0 => {
-                Place::File((address - vma.start).wrapping_add(vma.pgoff.wrapping_mul(4096)))
+                let first = vma.pgoff.wrapping_mul(self.kernel.page_size());
+                Place::File((address - vma.start).wrapping_add(first))
             }
             _ => Place::None,
         }

@@ -148,6 +148,13 @@ pub(crate) const RAW_SUPPORT: &[Support] = raw::SUPPORT;
 /// Rows of what may lie around a container.
 pub(crate) const LAYERS_SUPPORT: &[Support] = &[
     Support {
+        container: "Xen host that crashed: a PV dom0 behind the hypervisor (ELF or kdump-compressed)",
+        read: "yes: dom0's memory by its list of machine frames; PVH dom0s are not told apart",
+        write: "converted as the whole machine",
+        real: "",
+        synthetic: "unit tests; the bundled dump's memory as dom0's",
+    },
+    Support {
         container: "flattened stream (makedumpfile -F) of kdump-compressed or ELF",
         read: "yes, in place",
         write: "`flattened`, `flattened-...`; `rearranged` undoes it",

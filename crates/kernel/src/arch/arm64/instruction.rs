@@ -283,8 +283,9 @@ fn constant(code: u32, target: Option<(u64, bool)>) -> Option<u64> {
     }
 }
 
-/// Addresses that `adrp` and an addition or a load of 64 bits make, in the order
-/// of the code.
+/// Addresses that code makes of constants, or reads and writes by them, in the
+/// order of the code. Ways that code jumps are not followed: what a register
+/// holds is what the lines above left there.
 pub(super) fn data_references(kernel: &Kernel, range: Range<u64>) -> Vec<u64> {
     let len = (range.end - range.start).min(LONGEST_FUNCTION);
     let Ok(bytes) = kernel.read_bytes(range.start, len) else { return Vec::new() };
@@ -293,21 +294,40 @@ pub(super) fn data_references(kernel: &Kernel, range: Range<u64>) -> Vec<u64> {
 }
 
 fn references(code: impl Iterator<Item = u32>, start: u64) -> Vec<u64> {
-    let mut pages = [None; 32];
+    let mut known = [None; 32];
     let mut found = Vec::new();
     for (code, at) in code.zip((start..).step_by(4)) {
         let (rd, rn) = ((code & 31) as usize, (code >> 5 & 31) as usize);
         let constant = u64::from(code >> 10 & 0xfff);
         match code {
-            c if c >> 24 & 0x9f == 0x90 => pages[rd] = relative(c, at).map(|(page, _)| page),
+            c if c >> 24 & 0x1f == 0b10000 => known[rd] = relative(c, at).map(|(to, _)| to),
             // add xd, xn, #constant
             c if c & 0xffc0_0000 == 0x9100_0000 => {
-                found.extend(pages[rn].map(|page| page + constant));
+                known[rd] = known[rn].map(|value: u64| value.wrapping_add(constant));
+                found.extend(known[rd]);
             }
-            // ldr xt, [xn, #constant]
-            c if c & 0xffc0_0000 == 0xf940_0000 => {
-                found.extend(pages[rn].map(|page| page + constant * 8));
+            // mov xd, xm
+            c if c & 0xffe0_ffe0 == 0xaa00_03e0 => known[rd] = known[(c >> 16 & 31) as usize],
+            // Loads and stores of a general register at xn + constant x size.
+            c if c & 0x3f00_0000 == 0x3900_0000 => {
+                found.extend(known[rn].map(|value| value.wrapping_add(constant << (c >> 30))));
+                if c >> 22 & 3 != 0 {
+                    known[rd] = None;
+                }
             }
+            // Pairs of 64 bits at xn + constant.
+            c if c & 0xff80_0000 == 0xa900_0000 => {
+                let offset = field(c, 15, 7) * 8;
+                found.extend(known[rn].map(|value| value.wrapping_add_signed(offset)));
+                if c >> 22 & 1 == 1 {
+                    known[rd] = None;
+                    known[(c >> 10 & 31) as usize] = None;
+                }
+            }
+            // A call leaves x0 to x18 to what is called.
+            c if is_call(c) => known[..19].fill(None),
+            // Other arithmetic writes rd.
+            c if matches!(c >> 25 & 0xf, 0b1000 | 0b1001 | 0b0101 | 0b1101) => known[rd] = None,
             _ => {}
         }
     }

@@ -50,6 +50,8 @@ pub struct OpenOptions<'a> {
     pub temp_dir: Option<PathBuf>,
     /// Most bytes a compressed input may unpack to, on top of what the disk has room for.
     pub most_unpacked: Option<u64>,
+    /// All memory of a machine that a hypervisor ran, and not that of its dom0 alone.
+    pub whole_machine: bool,
 }
 
 /// A method of compression.

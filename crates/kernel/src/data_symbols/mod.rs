@@ -9,12 +9,13 @@
 //! - VMCOREINFO;
 //! - BTF, found by its header, which has the offsets of per-CPU variables in
 //!   their section; one that is exported, too, tells where the section is;
-//! - heads of lists, by the code of functions that are known to walk them, where
-//!   memory there is such a head.
+//! - what `init_task` leads to, and the text of the banner;
+//! - what the code of known functions refers to, where memory bears it out
+//!   ([`code`]).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use kmortem_debuginfo::btf::Btf;
 use memchr::memmem;
@@ -22,6 +23,8 @@ use rustc_hash::FxHashMap;
 
 use crate::Kernel;
 use crate::space::AddressSpace;
+
+mod code;
 
 /// A symbol that every kernel exports.
 const ANCHOR: &[u8] = b"\0init_task\0";
@@ -34,17 +37,12 @@ const LONGEST_NAME: usize = 512;
 /// Magic 0xeb9f, version 1, no flags, 24 bytes of header
 /// (include/uapi/linux/btf.h).
 const BTF_HEADER: [u8; 8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+/// How `linux_banner` begins.
+const BANNER: &[u8] = b"Linux version ";
 /// A kernel's types take megabytes; modules' are smaller.
 const LEAST_BTF: u64 = 256 << 10;
 /// What is read of the image at a time.
 const PIECE: u64 = 64 << 10;
-
-/// Heads of lists, and functions that walk them.
-const LISTS: [(&str, &[&str]); 3] = [
-    ("modules", &["find_module_all", "module_kallsyms_lookup_name", "print_modules"]),
-    ("slab_caches", &["dump_unreclaimable_slab", "slab_start", "slab_next", "slab_unmergeable"]),
-    ("super_blocks", &["iterate_supers", "user_get_super", "emergency_remount"]),
-];
 
 /// The symbols of data that could be found.
 #[derive(Debug, Default)]
@@ -52,6 +50,8 @@ pub(crate) struct DataSymbols {
     named: FxHashMap<String, u64>,
     /// What is added to a per-CPU variable's offset in its section.
     per_cpu: OnceLock<Option<u64>>,
+    /// What was found, or not, when it was asked for.
+    asked: Mutex<FxHashMap<String, Option<u64>>>,
 }
 
 impl DataSymbols {
@@ -63,7 +63,11 @@ impl DataSymbols {
             named.insert("__start_BTF".into(), btf.start);
             named.insert("__stop_BTF".into(), btf.end);
         }
-        DataSymbols { named, per_cpu: OnceLock::new() }
+        if let Some(at) = memmem::find_iter(&image.bytes, BANNER).find(|at| is_banner(&image, *at))
+        {
+            named.insert("linux_banner".into(), image.start + at as u64);
+        }
+        DataSymbols { named, ..DataSymbols::default() }
     }
 
     /// The address of `name`.
@@ -80,7 +84,19 @@ impl DataSymbols {
         if let Some(addr) = noted.filter(|_| name != "mem_section") {
             return Some(addr);
         }
-        self.per_cpu(kernel, name).or_else(|| list(kernel, name))
+        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = asked().get(name) {
+            return *known;
+        }
+        // Not under the lock: to bear it out, other symbols are asked for.
+        let by_task = || code::by_init_task(kernel, *self.named.get("init_task")?, name);
+        let found = self
+            .per_cpu(kernel, name)
+            .or_else(by_task)
+            .or_else(|| code::find(kernel, name))
+            .or_else(|| code::controller(kernel, name));
+        asked().insert(name.to_owned(), found);
+        found
     }
 
     fn per_cpu(&self, kernel: &Kernel, name: &str) -> Option<u64> {
@@ -99,25 +115,6 @@ impl DataSymbols {
         }
         votes.into_iter().max_by_key(|(_, n)| *n).map(|(base, _)| base)
     }
-}
-
-/// The head of a list that known functions walk.
-fn list(kernel: &Kernel, name: &str) -> Option<u64> {
-    let (_, functions) = LISTS.iter().find(|(list, _)| *list == name)?;
-    let is_head = |addr: u64| {
-        let word = |at: u64| kernel.read_u64(at).ok();
-        let (next, prev) = (word(addr)?, word(addr.wrapping_add(8))?);
-        let closed = word(next.wrapping_add(8))? == addr && word(prev)? == addr;
-        (closed && next != addr).then_some(addr)
-    };
-    functions.iter().find_map(|function| {
-        // Modules, which may be what is asked for here, are left out of this.
-        let found = kernel.kallsyms().ok()?;
-        let start = found.find(function)?;
-        let range = start..start.saturating_add(found.lookup(start)?.size);
-        let named = kernel.arch().data_references(kernel, range);
-        named.into_iter().find_map(is_head)
-    })
 }
 
 /// The image's bytes. What can't be read is zero: nothing is taken from there.
@@ -192,6 +189,14 @@ fn exports(image: &Image) -> Option<FxHashMap<String, u64>> {
     let table = (first..).step_by(ENTRY as usize).map_while(|at| image.export(at));
     let named = table.take(MOST_EXPORTS).map(|(name, addr)| (name.to_owned(), addr));
     Some(named.collect())
+}
+
+/// The banner counts the builds ("#1 SMP"): a copy of another stage of the build
+/// does not.
+fn is_banner(image: &Image, at: usize) -> bool {
+    let text = image.bytes[at..].iter().take(LONGEST_NAME).take_while(|b| **b != 0);
+    let text: Vec<u8> = text.copied().collect();
+    memmem::find(&text, b" #").and_then(|at| text.get(at + 2)).is_some_and(u8::is_ascii_digit)
 }
 
 /// The largest block of the image that is BTF by its header.
