@@ -13,7 +13,7 @@ use std::path::Path;
 use kmortem_diagnose::{TextOptions, render_text, report};
 use kmortem_kernel::Kernel;
 use kmortem_lab::dump;
-use kmortem_testkit::{FcEncoding, Firecracker, Vcpu, Vmss};
+use kmortem_testkit::{ChForm, CloudHypervisor, FcEncoding, Firecracker, Vcpu, Vmss, ch_coredump};
 use kmortem_vmcore::{QemuCpuState, QemuSegment};
 
 const GUESTS: [&str; 2] = ["k612-null-host", "k510-hung-host"];
@@ -186,5 +186,36 @@ fn firecracker() {
         std::fs::write(&state, snapshot.build()).unwrap();
         let kernel = Kernel::open_files(&[&memory, &state]).unwrap();
         assert_eq!(report(&kernel).cause.cause, report(&guest.kernel).cause.cause);
+    }
+}
+
+#[test]
+fn cloud_hypervisor() {
+    for name in GUESTS {
+        let guest = Guest::open(name);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Without the BIOS's part below 1 MiB, where nothing of the kernel is.
+        let ranges = [(0, 0x9_f000), (1 << 20, guest.len - (1 << 20))];
+        let put = |file: &File, mut offset: u64| {
+            for (addr, len) in ranges {
+                guest.put_memory(file, addr..addr + len, offset);
+                offset += len;
+            }
+        };
+        put(&File::create(path("memory-ranges")).unwrap(), 0);
+        std::fs::write(path("config.json"), "{\"cpus\":{\"boot_vcpus\":2}}").unwrap();
+        for form in [ChForm::Named, ChForm::Bytes, ChForm::Text] {
+            let vcpus = guest.vcpus.clone();
+            let state = CloudHypervisor { form, ranges: ranges.to_vec(), vcpus };
+            std::fs::write(path("state.json"), state.build()).unwrap();
+            // The folder's name is enough.
+            guest.assert_same_with_registers(&[folder.path()]);
+        }
+        let head = ch_coredump(&ranges, &guest.vcpus);
+        let core = File::create(path("coredump")).unwrap();
+        core.write_all_at(&head, 0).unwrap();
+        put(&core, head.len() as u64);
+        guest.assert_same_with_registers(&[&path("coredump")]);
     }
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use kmortem_testkit::{
-    Compression, Elf, Entry, FcEncoding, Firecracker, Kdump, Load, Migration, Record, Seekable,
-    Vcpu, Vmss, XenCore, XenHost, XenVcpu, avml, flatten, libvirt_save, lime, lzop, notes, page,
+    ChForm, CloudHypervisor, Compression, Elf, Entry, FcEncoding, Firecracker, Kdump, Load,
+    Migration, Record, Seekable, Vcpu, Vmss, XenCore, XenHost, XenVcpu, avml, flatten,
+    libvirt_save, lime, lzop, notes, page,
 };
 
 fn main() -> std::io::Result<()> {
@@ -71,6 +72,12 @@ fn main() -> std::io::Result<()> {
     }
     let host = XenHost { cpus: vec![([0x1111; 27], 0x5000)], ..XenHost::of(3) };
     put("xen_host", "host", &host.elf().build())?;
+    for (name, form) in [("named", ChForm::Named), ("bytes", ChForm::Bytes), ("text", ChForm::Text)]
+    {
+        let vcpus = vec![Vcpu::numbered(0)];
+        let state = CloudHypervisor { form, ranges: vec![(0, 0x8000), (1 << 32, 0x8000)], vcpus };
+        put("cloud_hypervisor", name, &state.build())?;
+    }
     for (name, first) in [("foreign", 0u8), ("ours", 1)] {
         let file = Seekable::of(&kdump(6, Compression::Lzo).build(), 3000);
         let file = Seekable { checksums: first == 0, cut_off: first == 1, ..file };

@@ -11,6 +11,7 @@
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`XenCore`], [`XenHost`]: dumps of Xen's guests, and of the machine below.
+//! - [`CloudHypervisor`], [`ch_coredump`]: what Cloud Hypervisor writes of a guest.
 //! - [`Firecracker`]: the state of a Firecracker guest.
 //! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
 //! - [`Seekable`]: anything in a seekable zstd file.
@@ -22,6 +23,7 @@
 #![allow(clippy::expect_used)]
 
 mod bytes;
+mod cloud_hypervisor;
 mod elf;
 mod firecracker;
 mod flat;
@@ -39,6 +41,7 @@ mod xen_host;
 pub mod mutate;
 pub mod notes;
 
+pub use cloud_hypervisor::{ChForm, CloudHypervisor, ch_coredump};
 pub use elf::{Elf, Load};
 pub use firecracker::{FcEncoding, FcRegion, Firecracker};
 pub use flat::{FlatRecord, flatten, flatten_records};

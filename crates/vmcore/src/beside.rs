@@ -5,11 +5,28 @@
 //! are.
 //!
 //! - VMware: `NAME.vmem` and `NAME.vmss` or `NAME.vmsn`.
+//! - Cloud Hypervisor: a folder with `memory-ranges` and `state.json` (`vm.json` up to v20); the
+//!   folder's name stands for them.
 
 use std::path::{Path, PathBuf};
 
+const RANGES: &str = "memory-ranges";
+const STATES: [&str; 2] = ["state.json", "vm.json"];
+
 /// The path, and those of the files that belong with it, as far as they exist.
 pub(crate) fn complete(path: &Path) -> Vec<PathBuf> {
+    let folder = match path.file_name().and_then(|name| name.to_str()) {
+        _ if path.is_dir() => Some(path),
+        Some(name) if name == RANGES || STATES.contains(&name) => path.parent(),
+        _ => None,
+    };
+    if let Some(folder) = folder {
+        let ranges = folder.join(RANGES);
+        let state = STATES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        if let Some(state) = state.filter(|_| ranges.is_file()) {
+            return vec![state, ranges];
+        }
+    }
     let mut paths = vec![path.to_owned()];
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let others: &[&str] = match extension.to_ascii_lowercase().as_str() {
@@ -40,6 +57,22 @@ mod tests {
         assert_eq!(complete(&snapshot[0]), snapshot);
         for name in ["c.vmem", "d.vmss", "vmcore"] {
             assert_eq!(complete(&path(name)), [path(name)]);
+        }
+    }
+
+    #[test]
+    fn a_folder_stands_for_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("memory-ranges"), []).unwrap();
+        assert_eq!(complete(folder.path()), [folder.path()]);
+        assert_eq!(complete(&path("memory-ranges")), [path("memory-ranges")]);
+        for state in ["vm.json", "state.json"] {
+            std::fs::write(path(state), []).unwrap();
+            let both = [path(state), path("memory-ranges")];
+            assert_eq!(complete(folder.path()), both);
+            assert_eq!(complete(&path(state)), both);
+            assert_eq!(complete(&path("memory-ranges")), both);
         }
     }
 }

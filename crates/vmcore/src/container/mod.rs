@@ -6,6 +6,7 @@
 
 mod archive;
 mod chain;
+mod cloud_hypervisor;
 mod compressed;
 mod elf;
 mod firecracker;
@@ -198,7 +199,8 @@ pub(crate) const FORMATS: &[Format] =
 
 /// Formats of a hypervisor's state, with the memory in another file that says nothing of itself.
 /// Each takes all the inputs and finds out which is which.
-pub(crate) const SNAPSHOTS: &[Format] = &[vmware::FORMAT, firecracker::FORMAT];
+pub(crate) const SNAPSHOTS: &[Format] =
+    &[vmware::FORMAT, firecracker::FORMAT, cloud_hypervisor::FORMAT];
 
 /// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
 /// or tar block, which foreign files are known by.
