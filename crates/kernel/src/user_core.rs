@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::arch::Registers;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Embedded;
 use crate::stack::StackEnd;
 use crate::task::{Task, TaskLayout};
@@ -18,20 +18,10 @@ layout! {
 }
 
 layout! {
-    /// `struct task_struct`, and its `struct thread_struct`: segments of user space
-    pub struct ThreadSegmentsLayout for "task_struct" {
-        fsbase: u64 = "thread.fsbase",
-        gsbase: u64 = "thread.gsbase",
-        ds: u16 = "thread.ds",
-        es: u16 = "thread.es",
-        fsindex: u16 = "thread.fsindex",
-        gsindex: u16 = "thread.gsindex",
+    /// `struct task_struct`: signals
+    pub struct ThreadSignalsLayout for "task_struct" {
         pending: u64 = "pending.signal.sig",
         blocked: u64 = "blocked.sig",
-        /// Until v5.16.
-        fxsave: Embedded = "thread.fpu.state.fxsave",
-        /// Since v5.16, in `task_struct` until v6.16.
-        fpstate: u64 = "thread.fpu.fpstate",
     }
 }
 
@@ -43,15 +33,16 @@ layout! {
     }
 }
 
-layout! {
-    /// `struct fpstate`, arch/x86/include/asm/fpu/types.h
-    pub struct FpstateLayout for "fpstate" {
-        fxsave: Embedded = "regs.fxsave",
-    }
+/// A thread's registers, as a core file has them.
+#[derive(Debug, Clone)]
+pub struct CoreRegisters {
+    /// The words of `elf_gregset_t`; 0: not known.
+    pub general: Vec<u64>,
+    /// `elf_fpregset_t`.
+    pub floating: Option<Vec<u8>>,
+    /// Further notes: (type, content).
+    pub more: Vec<(u32, Vec<u8>)>,
 }
-
-/// `struct fxregs_state` is 512 bytes (`NT_FPREGSET`).
-const FXSAVE: u64 = 512;
 
 /// A thread as a core file tells of it.
 #[derive(Debug, Clone, Serialize)]
@@ -62,12 +53,9 @@ pub struct UserThread {
     pub registers: Option<Registers>,
     /// Why they are not.
     pub unknown: Option<String>,
-    /// `fs_base gs_base ds es fs gs`, as in `struct user_regs_struct`.
+    /// The same and others, for the core file.
     #[serde(skip)]
-    pub segments: [u64; 6],
-    /// The x87 and SSE registers (`struct fxregs_state`).
-    #[serde(skip)]
-    pub fxsave: Option<Vec<u8>>,
+    pub core: CoreRegisters,
     /// Pending and blocked signals.
     #[serde(skip)]
     pub signals: [u64; 2],
@@ -82,43 +70,19 @@ impl Kernel {
             StackEnd::ThreadStart => (None, Some("it never was in user space".to_owned())),
             StackEnd::Broken { reason } => (None, Some(reason)),
         };
+        let registers = registers.filter(Registers::is_complete);
         UserThread {
             pid: task.pid,
-            registers: registers.filter(Registers::is_complete),
+            core: self.arch().core_registers(self, task, registers.as_ref()),
+            registers,
             unknown,
-            segments: self.segments(task).unwrap_or_default(),
-            fxsave: self.fxsave(task).ok(),
             signals: self.signals(task).unwrap_or_default(),
         }
     }
 
-    fn segments(&self, task: &Task) -> Result<[u64; 6]> {
-        let layout = self.layout::<ThreadSegmentsLayout>()?;
-        Ok([
-            layout.fsbase.read(self, task.addr)?,
-            layout.gsbase.read(self, task.addr)?,
-            layout.ds.read(self, task.addr)?.into(),
-            layout.es.read(self, task.addr)?.into(),
-            layout.fsindex.read(self, task.addr)?.into(),
-            layout.gsindex.read(self, task.addr)?.into(),
-        ])
-    }
-
     fn signals(&self, task: &Task) -> Result<[u64; 2]> {
-        let layout = self.layout::<ThreadSegmentsLayout>()?;
+        let layout = self.layout::<ThreadSignalsLayout>()?;
         Ok([layout.pending.read(self, task.addr)?, layout.blocked.read(self, task.addr)?])
-    }
-
-    fn fxsave(&self, task: &Task) -> Result<Vec<u8>> {
-        let layout = self.layout::<ThreadSegmentsLayout>()?;
-        if let Ok(at) = layout.fxsave.address(task.addr) {
-            return self.read_bytes(at, FXSAVE);
-        }
-        let fpstate = layout.fpstate.read(self, task.addr)?;
-        if fpstate == 0 {
-            return Err(Error::Null("thread.fpu.fpstate".into()));
-        }
-        self.read_bytes(self.layout::<FpstateLayout>()?.fxsave.address(fpstate)?, FXSAVE)
     }
 
     /// The auxiliary vector of a process, up to its end mark.

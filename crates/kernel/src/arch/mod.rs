@@ -29,6 +29,7 @@ use crate::search::KernelPart;
 use crate::stack::Stack;
 use crate::task::Task;
 use crate::translation::EntryMeaning;
+use crate::user_core::CoreRegisters;
 
 /// Where the kernel was found, and how.
 #[derive(Debug, Clone)]
@@ -74,6 +75,9 @@ pub type CodeWriter = Box<dyn FnMut(&[u8], u64) -> CodeText>;
 pub trait Architecture: Sync {
     /// Its name, as `uname -m` writes it.
     fn name(&self) -> &'static str;
+
+    /// Its number in ELF files (include/uapi/linux/elf-em.h).
+    fn elf_machine(&self) -> u16;
 
     /// Its registers, as the kernel saves them.
     fn register_set(&self) -> &'static RegisterSet;
@@ -136,6 +140,15 @@ pub trait Architecture: Sync {
     /// The function through which exceptions come, whose saved registers lie
     /// just above its return address.
     fn is_exception_entry(&self, function: &str) -> bool;
+
+    /// What a core file tells of the registers with which a thread left user
+    /// space, and of those that the kernel keeps apart.
+    fn core_registers(
+        &self,
+        kernel: &Kernel,
+        task: &Task,
+        registers: Option<&Registers>,
+    ) -> CoreRegisters;
 
     // --- code -------------------------------------------------------------
 

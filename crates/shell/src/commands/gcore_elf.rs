@@ -4,10 +4,10 @@
 //! the notes, and from the next page on the memory. A segment without content in
 //! the file has `p_filesz` 0. More than 65534 program headers are counted in the
 //! `sh_info` of a section header (`PN_XNUM`). Notes (include/uapi/linux/elf.h,
-//! elfcore.h; layouts of x86_64): for each thread `NT_PRSTATUS` (336 bytes: signal
-//! and process numbers, times, from 112 on `struct user_regs_struct` of 27 words)
-//! and `NT_FPREGSET`; for the process `NT_PRPSINFO` (136 bytes), `NT_AUXV` and
-//! `NT_FILE`.
+//! elfcore.h): for each thread `NT_PRSTATUS` (signal and process numbers, times,
+//! from 112 on the architecture's `elf_gregset_t`, and a word), `NT_FPREGSET` and
+//! what else the architecture has; for the process `NT_PRPSINFO` (136 bytes),
+//! `NT_AUXV` and `NT_FILE`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -28,13 +28,14 @@ const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
 const PN_XNUM: u64 = 0xffff;
-const PAGE: u64 = 4096;
 /// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;
 
 /// Everything of a core file but the memory.
 pub(super) struct Core {
     mm: u64,
+    machine: u16,
+    page_size: u64,
     notes: Vec<u8>,
 }
 
@@ -49,20 +50,24 @@ impl Core {
     ) -> Core {
         let mut notes = Vec::new();
         for (i, thread) in threads.iter().enumerate() {
-            note(&mut notes, NT_PRSTATUS, &prstatus(first, thread));
+            note(&mut notes, CORE, NT_PRSTATUS, &prstatus(first, thread));
             // The process's own note stands behind the first thread's.
             if i == 0 {
-                note(&mut notes, NT_PRPSINFO, &prpsinfo(kernel, first, gaps));
+                note(&mut notes, CORE, NT_PRPSINFO, &prpsinfo(kernel, first, gaps));
                 if let Some(auxv) = gaps.keep("auxiliary vector", kernel.auxv(first.mm)) {
-                    note(&mut notes, NT_AUXV, &auxv);
+                    note(&mut notes, CORE, NT_AUXV, &auxv);
                 }
-                note(&mut notes, NT_FILE, &files(kernel, first.mm, vmas, gaps));
+                note(&mut notes, CORE, NT_FILE, &files(kernel, first.mm, vmas, gaps));
             }
-            if let Some(fxsave) = &thread.fxsave {
-                note(&mut notes, NT_FPREGSET, fxsave);
+            if let Some(floating) = &thread.core.floating {
+                note(&mut notes, CORE, NT_FPREGSET, floating);
+            }
+            for (kind, content) in &thread.core.more {
+                note(&mut notes, LINUX, *kind, content);
             }
         }
-        Core { mm: first.mm, notes }
+        let machine = kernel.arch().elf_machine();
+        Core { mm: first.mm, machine, page_size: kernel.page_size(), notes }
     }
 
     /// Bytes of the file.
@@ -81,7 +86,7 @@ impl Core {
     }
 
     fn memory_start(&self, memory: &Memory) -> u64 {
-        (Core::notes_start(memory) + self.notes.len() as u64).next_multiple_of(PAGE)
+        (Core::notes_start(memory) + self.notes.len() as u64).next_multiple_of(self.page_size)
     }
 
     /// Writes the file. Zeros are left as holes.
@@ -132,7 +137,7 @@ impl Core {
         let many = headers >= PN_XNUM;
         let mut head = Vec::new();
         head.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-        put(&mut head, &[(4, 2), (62, 2), (1, 4), (0, 8), (64, 8)]);
+        put(&mut head, &[(4, 2), (self.machine.into(), 2), (1, 4), (0, 8), (64, 8)]);
         let sections = if many { 64 + headers * 56 } else { 0 };
         let count = if many { PN_XNUM } else { headers };
         let section_size = if many { 64 } else { 0 };
@@ -147,7 +152,7 @@ impl Core {
             let in_file = if *there { *bytes } else { 0 };
             let mut header = Vec::with_capacity(56);
             put(&mut header, &[(1, 4), (u64::from(*flags), 4), (offset, 8), (*start, 8), (0, 8)]);
-            put(&mut header, &[(in_file, 8), (*bytes, 8), (PAGE, 8)]);
+            put(&mut header, &[(in_file, 8), (*bytes, 8), (self.page_size, 8)]);
             out.write_all(&header)?;
             offset += in_file;
         }
@@ -169,10 +174,15 @@ fn put(out: &mut Vec<u8>, numbers: &[(u64, usize)]) {
     }
 }
 
-/// Appends a note of the kernel's: its name is "CORE".
-fn note(out: &mut Vec<u8>, kind: u32, desc: &[u8]) {
-    put(out, &[(5, 4), (desc.len() as u64, 4), (u64::from(kind), 4)]);
-    out.extend_from_slice(b"CORE\0\0\0\0");
+/// Names of notes: of all systems, and of Linux alone.
+const CORE: &[u8] = b"CORE\0";
+const LINUX: &[u8] = b"LINUX\0";
+
+/// Appends a note. Name and content are padded to words.
+fn note(out: &mut Vec<u8>, name: &[u8], kind: u32, desc: &[u8]) {
+    put(out, &[(name.len() as u64, 4), (desc.len() as u64, 4), (u64::from(kind), 4)]);
+    out.extend_from_slice(name);
+    out.resize(out.len().next_multiple_of(4), 0);
     out.extend_from_slice(desc);
     out.resize(out.len().next_multiple_of(4), 0);
 }
@@ -184,15 +194,10 @@ fn prstatus(first: &Task, thread: &UserThread) -> Vec<u8> {
     let pid = |pid: i32| (u64::from(pid as u32), 4);
     put(&mut status, &[pid(thread.pid), pid(first.ppid), pid(first.tgid), pid(first.tgid)]);
     status.resize(112, 0);
-    let registers: Vec<u64> = match &thread.registers {
-        Some(registers) => registers.iter().map(|(_, value)| value).collect(),
-        None => vec![0; 21],
-    };
-    for word in registers.iter().chain(&thread.segments) {
+    for word in &thread.core.general {
         put(&mut status, &[(*word, 8)]);
     }
-    status.resize(112 + 27 * 8, 0);
-    put(&mut status, &[(u64::from(thread.fxsave.is_some()), 4), (0, 4)]);
+    put(&mut status, &[(u64::from(thread.core.floating.is_some()), 4), (0, 4)]);
     status
 }
 
@@ -231,7 +236,7 @@ fn files(kernel: &Kernel, mm: u64, vmas: &[Vma], gaps: &mut Gaps) -> Vec<u8> {
         count += 1;
     }
     let mut note = Vec::new();
-    put(&mut note, &[(count, 8), (PAGE, 8)]);
+    put(&mut note, &[(count, 8), (kernel.page_size(), 8)]);
     note.extend(table);
     note.extend(names);
     note
@@ -240,11 +245,12 @@ fn files(kernel: &Kernel, mm: u64, vmas: &[Vma], gaps: &mut Gaps) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmortem_kernel::user_core::CoreRegisters;
 
     #[test]
     fn notes_are_padded_to_words() {
         let mut notes = Vec::new();
-        note(&mut notes, NT_AUXV, &[1, 2, 3]);
+        note(&mut notes, CORE, NT_AUXV, &[1, 2, 3]);
         assert_eq!(notes.len(), 12 + 8 + 4);
         assert_eq!(notes[..12], [5, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0]);
     }
@@ -256,13 +262,11 @@ mod tests {
             pid: 8,
             registers: None,
             unknown: None,
-            segments: [1, 2, 3, 4, 5, 6],
-            fxsave: None,
+            core: CoreRegisters { general: (1..28).collect(), floating: None, more: Vec::new() },
             signals: [0, 0],
         };
         let status = prstatus(&task, &thread);
         assert_eq!((status.len(), status[32], status[40]), (336, 8, 7));
-        // fs_base stands behind the 21 registers.
-        assert_eq!(status[112 + 21 * 8], 1);
+        assert_eq!((status[112], status[112 + 26 * 8]), (1, 27));
     }
 }

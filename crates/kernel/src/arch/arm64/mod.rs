@@ -2,6 +2,7 @@
 
 mod areas;
 mod code;
+mod core_registers;
 mod exceptions;
 mod instruction;
 mod last_call;
@@ -28,6 +29,7 @@ use crate::search::KernelPart;
 use crate::stack::Stack;
 use crate::task::Task;
 use crate::translation::EntryMeaning;
+use crate::user_core::CoreRegisters;
 
 /// The architecture.
 pub struct Arm64;
@@ -35,6 +37,10 @@ pub struct Arm64;
 impl Architecture for Arm64 {
     fn name(&self) -> &'static str {
         "aarch64"
+    }
+
+    fn elf_machine(&self) -> u16 {
+        183
     }
 
     fn register_set(&self) -> &'static RegisterSet {
@@ -106,6 +112,15 @@ impl Architecture for Arm64 {
     fn is_exception_entry(&self, _function: &str) -> bool {
         // The registers lie where the frame pointer says, not by a return address.
         false
+    }
+
+    fn core_registers(
+        &self,
+        kernel: &Kernel,
+        task: &Task,
+        registers: Option<&Registers>,
+    ) -> CoreRegisters {
+        core_registers::read(kernel, task, registers)
     }
 
     fn longest_instruction(&self) -> usize {

@@ -3,6 +3,7 @@
 mod active;
 mod areas;
 mod code;
+mod core_registers;
 mod exceptions;
 mod height;
 mod instruction;
@@ -30,6 +31,7 @@ use crate::search::KernelPart;
 use crate::stack::Stack;
 use crate::task::Task;
 use crate::translation::EntryMeaning;
+use crate::user_core::CoreRegisters;
 
 /// `__START_KERNEL_map`: where the kernel's image is linked to
 /// (arch/x86/include/asm/page_64_types.h).
@@ -44,6 +46,10 @@ pub struct X86_64;
 impl Architecture for X86_64 {
     fn name(&self) -> &'static str {
         "x86_64"
+    }
+
+    fn elf_machine(&self) -> u16 {
+        62
     }
 
     fn register_set(&self) -> &'static RegisterSet {
@@ -125,6 +131,15 @@ impl Architecture for X86_64 {
 
     fn is_exception_entry(&self, function: &str) -> bool {
         function.starts_with("asm_")
+    }
+
+    fn core_registers(
+        &self,
+        kernel: &Kernel,
+        task: &Task,
+        registers: Option<&Registers>,
+    ) -> CoreRegisters {
+        core_registers::read(kernel, task, registers)
     }
 
     fn longest_instruction(&self) -> usize {
