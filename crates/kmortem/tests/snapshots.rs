@@ -13,7 +13,9 @@ use std::path::Path;
 use kmortem_diagnose::{TextOptions, render_text, report};
 use kmortem_kernel::Kernel;
 use kmortem_lab::dump;
-use kmortem_testkit::{ChForm, CloudHypervisor, FcEncoding, Firecracker, Vcpu, Vmss, ch_coredump};
+use kmortem_testkit::{
+    ChForm, CloudHypervisor, FcEncoding, Firecracker, Sadump, Vcpu, Vmss, ch_coredump,
+};
 use kmortem_vmcore::{QemuCpuState, QemuSegment};
 
 const GUESTS: [&str; 2] = ["k612-null-host", "k510-hung-host"];
@@ -217,5 +219,46 @@ fn cloud_hypervisor() {
         core.write_all_at(&head, 0).unwrap();
         put(&core, head.len() as u64);
         guest.assert_same_with_registers(&[&path("coredump")]);
+    }
+}
+
+#[test]
+fn sadump() {
+    for name in GUESTS {
+        let guest = Guest::open(name);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let pfns = (0..0x9f).chain(0x100..guest.len / PAGE);
+        let put = |file: &File, pfns: &[u64], offset: u64| {
+            for run in pfns.chunk_by(|before, next| before + 1 == *next) {
+                let place = offset
+                    + run
+                        .first()
+                        .map_or(0, |pfn| pfns.partition_point(|before| before < pfn) as u64 * PAGE);
+                guest.put_memory(file, run[0] * PAGE..(run[run.len() - 1] + 1) * PAGE, place);
+            }
+        };
+        let all: Vec<u64> = pfns.clone().collect();
+        for is_media in [false, true] {
+            let dump = Sadump { is_media, ..Sadump::of(pfns.clone(), &guest.vcpus) };
+            let head = dump.head();
+            let file = File::create(path("sadump")).unwrap();
+            file.write_all_at(&head, 0).unwrap();
+            put(&file, &all, head.len() as u64);
+            let kernel = guest.assert_same(&[&path("sadump")]);
+            assert!(kernel.how_found().contains("page tables of virtual CPU"));
+        }
+        // Two disks, the second one named first.
+        let first = all.len() / 3;
+        let set = Sadump { pages_on_disks: vec![first as u64], ..Sadump::of(pfns, &guest.vcpus) };
+        let [one, two] = ["disk1", "disk2"].map(path);
+        let file = File::create(&one).unwrap();
+        let head = set.head();
+        file.write_all_at(&head, 0).unwrap();
+        put(&file, &all[..first], head.len() as u64);
+        let file = File::create(&two).unwrap();
+        file.write_all_at(&set.further(2, (all.len() - first) as u64), 0).unwrap();
+        put(&file, &all[first..], PAGE);
+        guest.assert_same(&[&two, &one]);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kmortem_testkit::{
     ChForm, CloudHypervisor, Compression, Elf, Entry, FcEncoding, Firecracker, Kdump, Load,
-    Migration, Record, Seekable, Vcpu, Vmss, XenCore, XenHost, XenVcpu, avml, flatten,
+    Migration, Record, Sadump, Seekable, Vcpu, Vmss, XenCore, XenHost, XenVcpu, avml, flatten,
     libvirt_save, lime, lzop, notes, page,
 };
 
@@ -72,6 +72,13 @@ fn main() -> std::io::Result<()> {
     }
     let host = XenHost { cpus: vec![([0x1111; 27], 0x5000)], ..XenHost::of(3) };
     put("xen_host", "host", &host.elf().build())?;
+    // Without the partition header, which the target writes.
+    let partition = Sadump::of([1, 2, 9], &[Vcpu::numbered(0)]);
+    let set = Sadump { pages_on_disks: vec![2], ..partition.clone() };
+    for (kind, name, dump) in [(0, "single", partition), (1, "set", set)] {
+        let files = dump.build(page);
+        put("sadump", name, &[&[kind], &files[0][4096..]].concat())?;
+    }
     for (name, form) in [("named", ChForm::Named), ("bytes", ChForm::Bytes), ("text", ChForm::Text)]
     {
         let vcpus = vec![Vcpu::numbered(0)];

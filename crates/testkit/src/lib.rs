@@ -11,6 +11,7 @@
 //! - [`lzop`]: bytes as lzop packs them.
 //! - [`Migration`], [`libvirt_save`]: what QEMU and `virsh save` write.
 //! - [`XenCore`], [`XenHost`]: dumps of Xen's guests, and of the machine below.
+//! - [`Sadump`]: what Fujitsu's firmware writes.
 //! - [`CloudHypervisor`], [`ch_coredump`]: what Cloud Hypervisor writes of a guest.
 //! - [`Firecracker`]: the state of a Firecracker guest.
 //! - [`Vmss`]: what VMware keeps of a machine; [`Vcpu`]: of a virtual CPU.
@@ -32,6 +33,7 @@ mod lime;
 mod lzop;
 mod memory;
 mod migration;
+mod sadump;
 mod seekable;
 mod vcpu;
 mod vmware;
@@ -50,6 +52,7 @@ pub use lime::{avml, lime};
 pub use lzop::lzop;
 pub use memory::{PAGE, page};
 pub use migration::{Migration, Record, libvirt_save};
+pub use sadump::Sadump;
 pub use seekable::Seekable;
 pub use vcpu::Vcpu;
 pub use vmware::{Vmss, VmssTag, VmssValue};

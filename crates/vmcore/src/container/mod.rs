@@ -5,6 +5,7 @@
 //! [`FORMATS`] (or to [`SNAPSHOTS`]). What no format knows, [`foreign`] describes for the error message.
 
 mod archive;
+mod bitmap;
 mod chain;
 mod cloud_hypervisor;
 mod compressed;
@@ -18,6 +19,7 @@ mod libvirt_save;
 mod lime;
 mod migration;
 mod raw;
+mod sadump;
 mod snapshot;
 mod vmware;
 mod xen;
@@ -195,16 +197,16 @@ pub(crate) const LAYERS_SUPPORT: &[Support] = &[
 ];
 
 pub(crate) const FORMATS: &[Format] =
-    &[kdump::FORMAT, xen::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT];
+    &[kdump::FORMAT, xen::FORMAT, elf::FORMAT, migration::FORMAT, lime::FORMAT, sadump::FORMAT];
 
 /// Formats of a hypervisor's state, with the memory in another file that says nothing of itself.
 /// Each takes all the inputs and finds out which is which.
 pub(crate) const SNAPSHOTS: &[Format] =
     &[vmware::FORMAT, firecracker::FORMAT, cloud_hypervisor::FORMAT];
 
-/// Bytes at the start of an input that decide what it is. Includes the end of the first ISO 9660
-/// or tar block, which foreign files are known by.
-const HEAD: usize = 4096;
+/// Bytes at the start of an input that decide what it is. Includes the end of the first tar block,
+/// which foreign files are known by, and what follows the header of sadump's media.
+const HEAD: usize = 4096 + 64;
 
 /// Opens whatever the inputs are.
 pub(crate) fn open(inputs: Vec<Input>, options: &OpenOptions<'_>) -> Result<Opened, OpenError> {

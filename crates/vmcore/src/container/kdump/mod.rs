@@ -19,7 +19,6 @@
 //! - Each part of a split dump has the bitmaps of the whole, and the descriptors of its own page
 //!   frames, `start_pfn` up to `end_pfn`.
 
-mod bitmap;
 mod header;
 mod part;
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::CODECS;
-use super::bitmap::Bitmap;
 use super::header::Header;
 use crate::codec::Codec;
+use crate::container::bitmap::Bitmap;
 use crate::container::{Input, Stored};
 use crate::error::{Absent, OpenError};
 use crate::source::{Fields, Source};

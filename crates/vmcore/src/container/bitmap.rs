@@ -1,11 +1,11 @@
-//! A bitmap of page frames in the file, with ranks.
+//! A bitmap of page frames in the file, with ranks: kdump-compressed's and sadump's.
 //!
 //! The n-th set bit belongs to the n-th page descriptor, so a look-up needs the number of bits set
 //! before a page frame. Counts are kept for each 512 bytes of bitmap (4096 page frames): 4 bytes
 //! each, so a machine of 24 TiB takes 6 MiB of counts for a bitmap of 800 MB. They are filled in
 //! from the front, in chunks of 4 MiB of bitmap, no further than somebody asked.
 //!
-//! Bit n is bit `n % 8` of byte `n / 8`.
+//! Bit n is bit `n % 8` of byte `n / 8`; of sadump's bit `7 - n % 8`.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
