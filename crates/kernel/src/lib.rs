@@ -100,6 +100,7 @@ pub mod vmstat;
 pub mod waitqueue;
 pub mod workqueue;
 pub mod xarray;
+pub mod xen;
 
 pub use error::{Error, Fault, OpenError, Result};
 pub use kernel::Kernel;

@@ -79,6 +79,7 @@ const SILENT: &[&str] = &[
     "search -s init_task -l 1k",
     "swap",
     "trace show",
+    "xen",
 ];
 
 /// What has no rows.

@@ -113,6 +113,7 @@ pub const COMMANDS: &[&Command] = &[
     &commands::whatis::COMMAND,
     &commands::wq::COMMAND,
     &commands::wr::COMMAND,
+    &commands::xen::COMMAND,
 ];
 
 /// The command `name`.

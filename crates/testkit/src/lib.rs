@@ -39,6 +39,7 @@ mod vcpu;
 mod vmware;
 mod xen;
 mod xen_host;
+mod xen_symbols;
 
 pub mod mutate;
 pub mod notes;
@@ -58,3 +59,4 @@ pub use vcpu::Vcpu;
 pub use vmware::{Vmss, VmssTag, VmssValue};
 pub use xen::{XenCore, XenVcpu};
 pub use xen_host::XenHost;
+pub use xen_symbols::xen_symbols;

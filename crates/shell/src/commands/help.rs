@@ -70,7 +70,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "union", "whatis",
         ],
     ),
-    ("kernel", &["irq", "locks", "log", "mach", "mod", "sys", "timer", "trace", "wq"]),
+    ("kernel", &["irq", "locks", "log", "mach", "mod", "sys", "timer", "trace", "wq", "xen"]),
     ("devices", &["blk", "dev", "sbitmapq", "virtio"]),
     (
         "files, network, control groups",

@@ -106,6 +106,7 @@ pub(crate) mod waitq;
 pub(crate) mod whatis;
 pub(crate) mod wq;
 pub(crate) mod wr;
+pub(crate) mod xen;
 
 use kmortem_kernel::Error;
 use kmortem_kernel::gaps::Gaps;

@@ -57,6 +57,23 @@ pub struct HypervisorCpu {
     pub cr3: u64,
 }
 
+impl HypervisorCpu {
+    /// Where it was.
+    pub fn ip(&self) -> u64 {
+        self.regs[16]
+    }
+
+    /// Its stack pointer.
+    pub fn sp(&self) -> u64 {
+        self.regs[19]
+    }
+
+    /// Base of GS: the guest's.
+    pub fn gs_base(&self) -> u64 {
+        self.regs[22]
+    }
+}
+
 /// A machine under a hypervisor.
 pub struct XenHost {
     machine: Arc<Image>,

@@ -4,18 +4,27 @@
 //! note per possible CPU, in per-CPU memory; the dump's `NT_PRSTATUS` notes
 //! are copies, without the CPUs that left none. A hypervisor writes one note
 //! per virtual CPU, and beside it segments: the base of GS (in user mode, the
-//! swapped one) is the CPU's per-CPU offset, which tells the CPU's number.
+//! swapped one) is the CPU's per-CPU offset, which tells the CPU's number. Of
+//! the dom0 of a Xen host they are on the hypervisor's stacks.
+
+use kmortem_vmcore::CpuState;
 
 use crate::Kernel;
 use crate::arch::crash_notes;
 use crate::arch::registers::Registers;
 use crate::arch::x86_64::registers::{complete, from_bytes};
 use crate::error::Result;
+use crate::xen::guest;
 
 /// Registers per possible CPU: (CPU, registers), for those that have some.
 pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
     let possible = kernel.possible_cpus()?;
-    let notes = kernel.image().cpus();
+    let image = kernel.image();
+    let below = image.xen_host().is_some();
+    let of_dom0 = guest::all(image).into_iter();
+    let of_dom0 = of_dom0.map(|status| CpuState { prstatus: Some(status), ..CpuState::default() });
+    let of_dom0: Vec<CpuState> = of_dom0.collect();
+    let notes = if below { of_dom0.as_slice() } else { image.cpus() };
     if notes.is_empty() {
         return Ok(possible
             .into_iter()
@@ -35,7 +44,8 @@ pub(super) fn cpu_registers(kernel: &Kernel) -> Result<Vec<(u32, Registers)>> {
             offsets.iter().find(|(_, offset)| *offset == base).map(|(cpu, _)| *cpu)
         });
         let by_note = || own.iter().find(|(_, r)| *r == regs).map(|(cpu, _)| *cpu);
-        let by_order = || possible.get(index).copied();
+        // The machine's CPUs are not dom0's.
+        let by_order = || possible.get(index).copied().filter(|_| !below);
         let cpu = by_gs.or_else(by_note).or_else(by_order);
         if let Some(cpu) = cpu.filter(|cpu| !found.iter().any(|(seen, _)| seen == cpu)) {
             found.push((cpu, regs));
