@@ -261,8 +261,14 @@ impl Lab {
             parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
         }
         if boot.hypervisor.is_xen() {
-            let path = self.matrix.folder.join("guest/dom0");
-            parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
+            let task: &[&str] = match boot.hypervisor {
+                Hypervisor::XenHost => &["dom0", "dom0-crash", "capture"],
+                _ => &["dom0", "dom0-guest"],
+            };
+            for name in task {
+                let path = self.matrix.folder.join("guest").join(name);
+                parts.push(fs::read(&path).map_err(LabError::io("read", &path))?);
+            }
             let xen = Xen::cached(&self.cache, &self.matrix);
             let checksums = xen.iter().flat_map(Xen::checksums);
             parts.extend(checksums.map(|checksum| checksum.as_bytes().to_vec()));
@@ -312,9 +318,15 @@ impl Lab {
             let remains = match boot.hypervisor {
                 Hypervisor::Qemu => machine.run(&formats),
                 Hypervisor::Libvirt => libvirt::run(&machine, &formats),
-                Hypervisor::XenPv | Hypervisor::XenPvh => {
-                    let xen = Xen::prepare(&self.cache, &self.matrix)?;
-                    xen::run(&machine, &xen, &self.matrix.folder)
+                Hypervisor::XenPv | Hypervisor::XenPvh | Hypervisor::XenHost => {
+                    let task = xen::Task {
+                        machine: &machine,
+                        xen: &Xen::prepare(&self.cache, &self.matrix)?,
+                        lab: &self.matrix.folder,
+                        modules: &kernel.modules(),
+                        scenario: &scenario.guest,
+                    };
+                    task.run()
                 }
             };
             match remains {

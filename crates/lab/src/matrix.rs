@@ -172,12 +172,15 @@ pub enum Hypervisor {
     XenPv,
     /// Xen, as a guest in hardware virtualisation that boots without firmware.
     XenPvh,
+    /// Xen, and it is dom0 that dies: of the whole machine, by kexec. dom0's kernel is a
+    /// generic one; the boot's kernel writes the dump.
+    XenHost,
 }
 
 impl Hypervisor {
     /// Whether the guest is Xen's.
     pub(crate) fn is_xen(self) -> bool {
-        matches!(self, Hypervisor::XenPv | Hypervisor::XenPvh)
+        matches!(self, Hypervisor::XenPv | Hypervisor::XenPvh | Hypervisor::XenHost)
     }
 }
 

@@ -154,7 +154,7 @@ fn unpack(found: &[Found], scratch: &Path, root: &Path) -> Result<()> {
 fn dom0_archive(spec: &XenSpec, root: &Path, modules: &Path) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).map_err(LabError::io("read", path));
     let mut cpio = Cpio::default();
-    for name in ["bin", "dev", "guest", "lib", "lib64", "lib/modules", "proc", "sys", "tmp", "usr"]
+    for name in ["bin", "dev", "lib", "lib64", "lib/modules", "proc", "sys", "tmp", "usr"]
         .into_iter()
         .chain(["etc", "etc/xen", "run", "run/xen", "run/lock", "run/xenstored", "usr/lib"])
         .chain(["var", "var/lib", "var/lib/xen", "var/lib/xenstored", "var/log", "var/log/xen"])
