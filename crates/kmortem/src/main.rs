@@ -54,7 +54,8 @@ enum Command {
 /// The dump that a subcommand opens.
 #[derive(Args)]
 struct Dump {
-    /// The dump; of a split dump all its parts, in any order; raw memory as FILE@ADDRESS
+    /// The dump; of a split dump all its parts, in any order; raw memory as FILE@ADDRESS; a
+    /// snapshot's folder, or its state and memory
     #[arg(required = true, value_name = "VMCORE")]
     files: Vec<PathBuf>,
 }

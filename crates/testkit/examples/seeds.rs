@@ -70,6 +70,9 @@ fn main() -> std::io::Result<()> {
         let state = Firecracker::of(encoding, &ranges, &[Vcpu::numbered(0)]).build();
         put("firecracker", name, &behind(state[0], 8, &state))?;
     }
+    let columns = FcEncoding::Bitcode("9.0.0");
+    let state = Firecracker::of(columns, &ranges[..1], &[Vcpu::numbered(0)]).build();
+    put("firecracker", "columns", &behind(2, 9, &state))?;
     let host = XenHost { cpus: vec![([0x1111; 27], 0x5000)], ..XenHost::of(3) };
     put("xen_host", "host", &host.elf().build())?;
     // Without the partition header, which the target writes.

@@ -20,9 +20,9 @@ pub(super) const SREGS: usize = 312;
 
 const CR0_ET: u64 = 1 << 4;
 const EFER_LMA: u64 = 1 << 10;
-/// The bit of the flags that is always set, and those that exist.
-const RFLAGS_FIXED: u64 = 2;
-const RFLAGS_END: u64 = 1 << 22;
+/// The bits of the flags that are always the same: 1 is set, 3, 5, 15 and those from 22 on are not.
+const RFLAGS_FIXED: u64 = !0 << 22 | 0x802a;
+const RFLAGS_SET: u64 = 2;
 
 /// `struct kvm_regs`.
 #[derive(Debug, Default)]
@@ -40,7 +40,16 @@ impl Regs {
         for (index, register) in regs.gprs.iter_mut().enumerate() {
             *register = fields.u64(8 * index)?;
         }
-        (regs.rflags & RFLAGS_FIXED != 0 && regs.rflags < RFLAGS_END).then_some(regs)
+        (regs.rflags & RFLAGS_FIXED == RFLAGS_SET).then_some(regs)
+    }
+}
+
+impl Regs {
+    /// Whether the CPU could run with these: addresses of code and stack are such.
+    pub(super) fn are_addresses(&self) -> bool {
+        // With tables of five levels addresses have 57 bits, the last one repeated.
+        let is_address = |addr: u64| matches!((addr as i64) >> 56, 0 | -1);
+        is_address(self.rip) && is_address(self.gprs[6])
     }
 }
 

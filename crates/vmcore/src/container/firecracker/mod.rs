@@ -17,18 +17,19 @@
 //! ```
 //!
 //! versionize and bincode write fields one after the other, without padding. Of all that, three
-//! things are read ([`state`]): `vm_info.mem_size_mib`, which comes first in every release; the list
-//! of memory regions; and each vCPU's `kvm_regs` and `kvm_sregs`, which are neighbours in every
-//! release and can't be taken for anything else. Of bitcode's columns nothing is read: its memory is
-//! opened as if it were alone.
+//! things are read: `vm_info.mem_size_mib`, which comes first in every release, the list of memory
+//! regions ([`state`]), and each vCPU's `kvm_regs` and `kvm_sregs`, which are neighbours in every
+//! release and can't be taken for anything else ([`vcpus`]). Of bitcode's columns only the last: there
+//! the memory is laid out as Firecracker does without hot-plugged memory.
 
 mod crc64;
 mod state;
+mod vcpus;
 
 use self::state::{Encoding, State};
 use super::elf::{self, Piece};
 use super::snapshot::state_and_memory;
-use super::{Format, Input, Opened, raw};
+use super::{Format, Input, Opened};
 use crate::error::OpenError;
 use crate::info::{ContainerInfo, Machine};
 use crate::support::Support;
@@ -37,8 +38,8 @@ pub(super) const FORMAT: Format = Format { probe, open, splits: true, support: S
 
 const SUPPORT: &[Support] = &[Support {
     container: "Firecracker snapshot (state file and memory file)",
-    read: "yes: regions and x86_64 registers up to v1.14; since v1.15 (bitcode) and on aarch64 the \
-           memory without registers",
+    read: "yes, with x86_64 registers; hot-plugged memory up to v1.14 only (state by bincode); on \
+           aarch64 without registers",
     write: "",
     real: "",
     synthetic: "unit tests; put together from `k612-null-host`",
@@ -70,41 +71,30 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
     let state = State::parse(&bytes).map_err(corrupt)?;
     let mut oddities = state.oddities;
     let kind = format!("Firecracker snapshot, state {}", state.version);
-    let decoded = state.encoding != Encoding::Bitcode;
-    if !decoded {
-        oddities.push(format!(
-            "Firecracker's state {} is not decoded: there are no registers, and where the memory \
-             lies is told by the kernel in it",
-            state.version
-        ));
-    } else if state.regions.is_empty() {
-        oddities.push(
-            "no list of memory regions is found in the state: where the memory lies is told by the \
-             kernel in it"
-                .to_owned(),
-        );
-    }
-    if state.machine == Machine::X86_64 && decoded && state.cpus.is_empty() {
-        oddities.push("no registers are found in the state".to_owned());
-    }
-    if state.machine == Machine::Aarch64 && decoded {
-        oddities.push("registers of aarch64 are not read from Firecracker's state".to_owned());
-    }
-
-    let size: u64 = state.regions.iter().fold(0, |sum: u64, region| sum.saturating_add(region.len));
-    let Input { name: memory_name, source: memory_source, base } = memory;
-    if state.regions.is_empty() {
-        let input = Input { name: memory_name.clone(), source: memory_source, base };
-        let Some(mut opened) = raw::open_found(&input) else {
-            let looks_like = "memory of a Firecracker guest in which no kernel is found".to_owned();
-            return Err(OpenError::Foreign { name: memory_name, looks_like });
-        };
-        oddities.append(&mut opened.info.oddities);
-        opened.info = ContainerInfo { kind, oddities, ..opened.info };
-        opened.cpus = state.cpus;
-        return Ok(opened);
-    }
+    let Input { name: memory_name, source: memory_source, .. } = memory;
     let there = memory_source.len();
+    let mut regions = state.regions;
+    if regions.is_empty() {
+        let why = match state.encoding {
+            Encoding::Bitcode => "is not decoded",
+            _ => "has none that is known",
+        };
+        oddities.push(format!(
+            "the list of memory regions in Firecracker's state {why}: taken to be those of a guest \
+             into which no memory was plugged while it ran"
+        ));
+        regions = state::layout(state.machine, state.is_new, there);
+    }
+    match state.machine {
+        Machine::X86_64 if state.cpus.is_empty() => {
+            oddities.push("no registers are found in Firecracker's state".to_owned());
+        }
+        Machine::Aarch64 => {
+            oddities.push("registers of aarch64 are not read from Firecracker's state".to_owned());
+        }
+        Machine::X86_64 => {}
+    }
+    let size: u64 = regions.iter().fold(0, |sum: u64, region| sum.saturating_add(region.len));
     if there > size {
         let what = format!("has {there} bytes, and the state is of a guest with {size}");
         return Err(OpenError::Split { name: memory_name, what });
@@ -113,7 +103,7 @@ fn open(inputs: Vec<Input>) -> Result<Opened, OpenError> {
         (there < size).then(|| format!("{memory_name} ends {} bytes too early", size - there));
     let mut offset = 0;
     let mut pieces = Vec::new();
-    for region in &state.regions {
+    for region in &regions {
         pieces.extend(region.plugged().map(|(start, len)| Piece {
             addr: region.addr + start,
             len,

@@ -5,14 +5,10 @@
 //!   base_address u64, size u64
 //!   up to v1.10  offset u64, in the memory file
 //!   since v1.14  type u32 (0 RAM, 1 plugged in while it ran), slots: count u64, plugged u8 each
-//! vcpu_states[n] (src/vmm/src/arch/x86_64/vcpu.rs): ... MSRs, each { index u32, 0 u32, value u64 },
-//!   ... kvm_regs, kvm_sregs ... (kvm-bindings since 0.8 writes each with its length u64 before)
 //! ```
 
-use std::ops::Range;
-
 use super::crc64::crc64;
-use crate::container::kvm::{self, REGS, SREGS};
+use super::vcpus;
 use crate::cpu::CpuState;
 use crate::info::Machine;
 use crate::source::Fields;
@@ -24,7 +20,6 @@ const MAX_REGIONS: u64 = 16;
 const MAX_SLOTS: u64 = 1 << 20;
 /// Where memory starts: x86_64, aarch64.
 const FIRST_ADDRS: [u64; 2] = [0, 2 << 30];
-const MAX_VCPUS: usize = 4096;
 const CRC: usize = 8;
 
 /// How the structures are written.
@@ -75,6 +70,12 @@ pub(super) fn header(head: &[u8]) -> Option<Header> {
     }
 }
 
+/// Whether the memory is laid out as since v1.13: states from 7.0.0 on.
+fn is_new(encoding: Encoding, version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    encoding != Encoding::Versionize && major.is_some_and(|major| major >= 7)
+}
+
 /// A version's text.
 fn text(bytes: &[u8]) -> Option<String> {
     let is_text = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic);
@@ -105,6 +106,8 @@ pub(super) struct State {
     pub(super) encoding: Encoding,
     pub(super) machine: Machine,
     pub(super) version: String,
+    /// Whether it is of v1.13 or later.
+    pub(super) is_new: bool,
     /// Empty where they are not found.
     pub(super) regions: Vec<Region>,
     pub(super) cpus: Vec<CpuState>,
@@ -118,6 +121,7 @@ impl State {
         let mut state = State {
             encoding,
             machine,
+            is_new: is_new(encoding, &version),
             version,
             regions: Vec::new(),
             cpus: Vec::new(),
@@ -129,7 +133,9 @@ impl State {
                 "the checksum of Firecracker's state is wrong: it is damaged or cut off".to_owned(),
             );
         }
+        let is_x86 = machine == Machine::X86_64;
         if encoding == Encoding::Bitcode {
+            state.cpus = if is_x86 { vcpus::in_columns(data) } else { Vec::new() };
             return Ok(state);
         }
         let data = data.get(body..).unwrap_or_default();
@@ -141,11 +147,34 @@ impl State {
         let size = mib << 20;
         let list = (8..data.len()).find_map(|at| regions(data.get(at..)?, size));
         state.regions = list.unwrap_or_default();
-        if machine == Machine::X86_64 {
-            state.cpus = vcpus(data);
+        if is_x86 {
+            state.cpus = vcpus::in_sequence(data);
         }
         Ok(state)
     }
+}
+
+/// Where Firecracker lays out `len` bytes of memory (arch_memory_regions, src/vmm/src/arch/*/mod.rs),
+/// for a state whose list of regions is not read.
+pub(super) fn layout(machine: Machine, has_new_windows: bool, len: u64) -> Vec<Region> {
+    const GIB: u64 = 1 << 30;
+    // Windows of devices: below 4 GiB on x86_64, and since v1.13 from 256 to 512 GiB.
+    let below_4g = if has_new_windows { 3 * GIB } else { 0xd000_0000 };
+    let low = if has_new_windows { 256 * GIB } else { 1 << 52 };
+    let places = match machine {
+        Machine::X86_64 => vec![(0, below_4g), (4 * GIB, low), (512 * GIB, 1 << 52)],
+        Machine::Aarch64 => vec![(2 * GIB, low), (512 * GIB, 1 << 52)],
+    };
+    let mut rest = len;
+    let mut regions = Vec::new();
+    for (addr, end) in places {
+        let len = rest.min(end - addr);
+        if len > 0 {
+            regions.push(Region { addr, len, slots: Vec::new() });
+        }
+        rest -= len;
+    }
+    regions
 }
 
 /// The list of regions at the start of the bytes, if that is what is there: regions in ascending
@@ -204,51 +233,4 @@ fn with_slots(bytes: &[u8], at: usize, offset: u64) -> Option<(Region, bool, usi
     }
     region.slots = slots.iter().map(|slot| *slot == 1).collect();
     Some((region, kind == 0, start + slots.len()))
-}
-
-/// All vCPUs that run a 64-bit kernel, in their order.
-fn vcpus(data: &[u8]) -> Vec<CpuState> {
-    let mut cpus = Vec::new();
-    let mut done = 0;
-    let mut at = REGS;
-    while let Some(bytes) = data.get(at..at + SREGS) {
-        let Some(sregs) = kvm::Sregs::parse(bytes).filter(|_| cpus.len() < MAX_VCPUS) else {
-            at += 1;
-            continue;
-        };
-        let Some(place) = place_of_regs(data, at) else {
-            at += 1;
-            continue;
-        };
-        let gs_base = data.get(done..place.start).and_then(kernel_gs_base);
-        let regs = data.get(place).and_then(kvm::Regs::parse);
-        if let Some(regs) = regs.filter(|_| sregs.is_long_mode()) {
-            cpus.push(CpuState::of_x86_64(kvm::qemu_state(&regs, &sregs, gs_base), cpus.len()));
-        }
-        done = at + SREGS;
-        at = done + REGS;
-    }
-    cpus
-}
-
-/// Where the `kvm_regs` are that belong to the `kvm_sregs` at `sregs`.
-fn place_of_regs(data: &[u8], sregs: usize) -> Option<Range<usize>> {
-    let is_len = |at: usize, len: usize| Fields(data).u64(at) == Some(len as u64);
-    let with_len = sregs.checked_sub(8).filter(|at| is_len(*at, SREGS));
-    let end = match with_len {
-        Some(end) => end,
-        None => sregs,
-    };
-    let start = end.checked_sub(REGS)?;
-    let has_len = start.checked_sub(8).is_some_and(|at| is_len(at, REGS));
-    let is_sound = with_len.is_some() == has_len;
-    let is_regs = data.get(start..end).is_some_and(|bytes| kvm::Regs::parse(bytes).is_some());
-    (is_sound && is_regs).then_some(start..end)
-}
-
-/// The last MSR of that number.
-fn kernel_gs_base(bytes: &[u8]) -> Option<u64> {
-    const HEAD: [u8; 8] = 0xc000_0102_u64.to_le_bytes();
-    let at = memchr::memmem::rfind(bytes, &HEAD)?;
-    Fields(bytes).u64(at + HEAD.len())
 }
