@@ -237,10 +237,15 @@ impl Lab {
         places.extend(
             self.matrix.kernels.iter().map(|spec| self.cache.path("kernels").join(&spec.name)),
         );
+        let tools = self.cache.path("tools");
+        kept.push(Xen::folder(&self.cache, &self.matrix));
+        places.push(tools.clone());
         for place in places {
             let Ok(entries) = fs::read_dir(&place) else { continue };
             for path in entries.flatten().map(|entry| entry.path()) {
-                if !kept.contains(&path) {
+                // The other tools have one folder each, whatever their version.
+                let other = place == tools && !Xen::is_folder(&path);
+                if !other && !kept.contains(&path) {
                     fs::remove_dir_all(&path).map_err(LabError::io("remove", &path))?;
                     removed.push(path.display().to_string());
                 }
@@ -410,9 +415,6 @@ fn finish(folder: &Path, facts: &Facts) -> Result<()> {
     let text = serde_json::to_string_pretty(facts)
         .map_err(|error| LabError::Data { path: path.clone(), reason: error.to_string() })?;
     fs::write(&path, text + "\n").map_err(LabError::io("write", &path))?;
-    // Not every file system has holes; the dump is the same without.
-    let dump = Format::Elf.files(folder);
-    let _ = host::run(Command::new("fallocate").arg("--dig-holes").args(dump));
     let dumps = Format::all().flat_map(|format| format.files(folder));
     for file in dumps.chain([folder.join("console.txt")]) {
         if file.is_file() {
@@ -420,6 +422,9 @@ fn finish(folder: &Path, facts: &Facts) -> Result<()> {
                 .map_err(LabError::io("write", &file))?;
         }
     }
+    // Not every file system has holes; the dump is the same without.
+    let dump = Format::Elf.files(folder);
+    let _ = host::run(Command::new("fallocate").arg("--dig-holes").args(dump));
     Ok(())
 }
 

@@ -51,6 +51,8 @@ const MODULES: &[&str] = &[
     "virtio_blk",
 ];
 
+/// How names of its folders begin.
+const PREFIX: &str = "xen-";
 /// The loader: programs look for it in /lib64.
 const LOADER: &str = "ld-linux-x86-64.so.2";
 /// Where packages have libraries, before and after Debian moved them.
@@ -66,7 +68,7 @@ pub(crate) struct Xen {
 impl Xen {
     /// Xen in the cache, if it is there.
     pub(crate) fn cached(cache: &Cache, matrix: &Matrix) -> Option<Xen> {
-        let folder = folder(cache, matrix);
+        let folder = Xen::folder(cache, matrix);
         let text = fs::read_to_string(folder.join("record.json")).ok()?;
         let packages = serde_json::from_str(&text).ok()?;
         Some(Xen { folder, packages })
@@ -79,6 +81,17 @@ impl Xen {
             Some(xen) => Ok(xen),
             None => fetch(cache, matrix),
         }
+    }
+
+    /// Where it is kept: named by what it is made of.
+    pub(crate) fn folder(cache: &Cache, matrix: &Matrix) -> PathBuf {
+        let settings = format!("{:?} {MODULES:?}", matrix.xen);
+        cache.path("tools").join(format!("{PREFIX}{}", cache::key([settings.as_bytes()])))
+    }
+
+    /// Whether a folder is one that was made so, now or earlier.
+    pub(crate) fn is_folder(path: &Path) -> bool {
+        file_name(path).starts_with(PREFIX)
     }
 
     pub(crate) fn hypervisor(&self) -> PathBuf {
@@ -102,11 +115,6 @@ impl Xen {
     pub(crate) fn version(&self) -> &str {
         self.packages.first().map_or("", |package| &package.version)
     }
-}
-
-fn folder(cache: &Cache, matrix: &Matrix) -> PathBuf {
-    let settings = format!("{:?} {MODULES:?}", matrix.xen);
-    cache.path("tools").join(format!("xen-{}", cache::key([settings.as_bytes()])))
 }
 
 fn fetch(cache: &Cache, matrix: &Matrix) -> Result<Xen> {
@@ -137,7 +145,7 @@ fn fetch(cache: &Cache, matrix: &Matrix) -> Result<Xen> {
     let record = staged.join("record.json");
     let text = serde_json::to_string_pretty(&packages).unwrap_or_default();
     fs::write(&record, text).map_err(LabError::io("write", &record))?;
-    let folder = folder(cache, matrix);
+    let folder = Xen::folder(cache, matrix);
     publish(&staged, &folder)?;
     Ok(Xen { folder, packages })
 }
