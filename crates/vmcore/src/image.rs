@@ -383,6 +383,11 @@ impl Image {
         self.container.machine_frames().or(self.machine_frames.as_ref())
     }
 
+    /// Whether this is all memory of a machine that Xen ran on, with that of several kernels.
+    pub fn is_xen_host(&self) -> bool {
+        xen_host::is_host(&self.notes)
+    }
+
     /// The machine and its hypervisor, where this is the memory of dom0 alone.
     pub fn xen_host(&self) -> Option<&XenHost> {
         self.xen_host.as_ref()

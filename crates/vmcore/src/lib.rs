@@ -10,7 +10,9 @@
 //! 3. `image`: the face of it all. Decompresses pages once (`codec`) into a cache that many
 //!    threads share (`page_cache`), and holds what the dump says about itself: notes
 //!    ([`elf_note`]), registers ([`cpu`]), VMCOREINFO ([`vmcoreinfo`]).
-//! 4. [`writer`]: dumps in all forms, out of anything that gives pages; an [`Image`] does.
+//! 4. `xen_host`: what an image is whose notes are a hypervisor's. [`XenHost`] is the machine,
+//!    what was opened is its dom0.
+//! 5. [`writer`]: dumps in all forms, out of anything that gives pages; an [`Image`] does.
 //!
 //! A page that is not there is never zeros: it is an [`Absent`] that says why. Input is hostile
 //! until shown otherwise: every size is checked before memory is taken for it, and no content of

@@ -117,6 +117,7 @@ fn a_conversion_keeps_the_whole_machine() {
     let sources = vec![("host".to_owned(), common::source(host().elf().build()))];
     let machine = Image::from_sources_with(sources, &whole).unwrap();
     assert!(machine.xen_host().is_none() && machine.machine_frames().is_none());
+    assert!(machine.is_xen_host());
     let mut out = Stream::new(Vec::new());
     let contents = ImageContents::new(&machine, Check::Pages);
     elf::write(&contents, &options, &Progress::default(), &mut out).unwrap();

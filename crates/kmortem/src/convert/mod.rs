@@ -210,6 +210,13 @@ impl Job<'_> {
         if let Some(why) = image.completeness().incomplete {
             notes.push(format!("the input is incomplete: {why}"));
         }
+        if image.is_xen_host() {
+            if self.args.base.is_some() {
+                let why = "a Xen host's memory is that of many kernels, a base is one's";
+                return Err(CliError::Base(why.to_owned()));
+            }
+            return self.write(ImageContents::new(&image, check), None, notes);
+        }
         let wanted = kernel::is_wanted(ImageContents::new(&image, check).header(), !is_kdump);
         if !wanted && self.args.base.is_none() {
             return self.write(ImageContents::new(&image, check), None, notes);
