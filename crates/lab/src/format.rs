@@ -49,6 +49,8 @@ pub enum Format {
     /// The host's own makedumpfile, LZO, with user pages dropped (bit 8): Debian 12's
     /// takes slab pages of kernels newer than itself for such.
     Overfiltered,
+    /// makedumpfile of a host of Xen, its guests and zero pages left out, zlib.
+    KdumpDom0,
     /// ELF with the kernel's virtual addresses, as QEMU writes it with paging.
     QemuPaging,
     /// QEMU's migration stream: what `virsh dump` writes without --memory-only.
@@ -99,6 +101,7 @@ const NAMES: &[(Format, &str)] = &[
     (Format::Split, "split"),
     (Format::FilteredElf, "filtered-elf"),
     (Format::Overfiltered, "overfiltered"),
+    (Format::KdumpDom0, "kdump-dom0"),
     (Format::QemuPaging, "qemu-paging"),
     (Format::Migration, "migration"),
     (Format::MigrationZstd, "migration-zstd"),
@@ -213,6 +216,8 @@ impl Format {
             Format::Split => &["--split", "-z", "-d", &level],
             Format::FilteredElf => &["-E", "-d", &level],
             Format::Overfiltered => &["-l", "-d", "31"],
+            // With -X there is no other level.
+            Format::KdumpDom0 => &["-c", "-X", "-d", "1"],
             _ => &[],
         };
         arguments.iter().map(|&argument| argument.to_owned()).collect()

@@ -154,7 +154,7 @@ pub(crate) const LAYERS_SUPPORT: &[Support] = &[
         container: "Xen host that crashed: a PV dom0 behind the hypervisor (ELF or kdump-compressed)",
         read: "yes: dom0's memory by its list of machine frames, its registers, the hypervisor's CPUs and log; no PVH dom0",
         write: "converted as the whole machine",
-        real: "`k61-sysrq-xen-host`",
+        real: "`k61-sysrq-xen-host`, `k61-sysrq-xen-host.kdump-dom0`",
         synthetic: "unit tests; the bundled dump's memory as dom0's",
     },
     Support {
