@@ -243,6 +243,19 @@ fn sadump() {
             let kernel = guest.assert_same(&[&path("sadump")]);
             assert!(kernel.how_found().contains("page tables of virtual CPU"));
         }
+        // APIC IDs in another order than the kernel's CPUs, with one that is not there.
+        let vcpus = guest.vcpus.iter().rev().cloned().flat_map(|vcpu| [None, Some(vcpu)]).collect();
+        let dump = Sadump { vcpus, sub_hdr_size: 2, ..Sadump::of(pfns.clone(), &[]) };
+        let head = dump.head();
+        let file = File::create(path("apic")).unwrap();
+        file.write_all_at(&head, 0).unwrap();
+        put(&file, &all, head.len() as u64);
+        let kernel = guest.assert_same(&[&path("apic")]);
+        let places = |kernel: &Kernel| {
+            let all = kernel.cpu_registers().iter();
+            all.map(|(cpu, regs)| (*cpu, regs.ip(), regs.sp())).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&kernel), places(&guest.kernel));
         // Two disks, the second one named first.
         let first = all.len() / 3;
         let set = Sadump { pages_on_disks: vec![first as u64], ..Sadump::of(pfns, &guest.vcpus) };

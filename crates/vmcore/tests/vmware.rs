@@ -165,6 +165,16 @@ fn contradictions_are_named() {
     }
     assert!(common::refusal(packed.build()).contains("compressed (memory/Memory)"));
 
+    // A name of more than one line in a tag that goes beyond everything.
+    let value = VmssValue::Block { padding: 0, compressed: false, bytes: Vec::new() };
+    let tag = VmssTag { group: "memory", name: "a\nb", indices: Vec::new(), value };
+    let mut odd = Vmss::of(&REGIONS, &[]);
+    odd.tags.push(tag);
+    let mut bytes = odd.build();
+    let at = memchr::memmem::find(&bytes, b"a\nb").unwrap() + 3;
+    bytes[at..at + 8].fill(0xff);
+    assert!(common::refusal(bytes).contains("the tag memory/a?b"));
+
     // A block that claims all there is, and groups that start in each other's tags.
     let mut bytes = Vmss::of(&REGIONS, &[]).with_memory(0, memory()).build();
     let at = memchr::memmem::find(&bytes, b"Memory").unwrap() + 6 + 8;

@@ -117,7 +117,9 @@ fn read_tag(source: &dyn Source, at: u64, version: u8) -> Result<Option<Tag>, St
         [flags, name_len] => (flags, name_len),
         _ => return Ok(None),
     };
-    let name = String::from_utf8_lossy(&cursor.take(name_len.into(), "the name")?).into_owned();
+    // Errors quote it, in one line.
+    let name = String::from_utf8_lossy(&cursor.take(name_len.into(), "the name")?)
+        .replace(|letter: char| letter.is_control(), "?");
     let indices = cursor.take(usize::from(flags >> 6) * 4, "the indices")?;
     let indices =
         indices.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
