@@ -31,6 +31,9 @@ const STEP_SECONDS: &str = "300";
 /// so many seconds of processor time.
 const CPU_SECONDS: &str = "600";
 
+/// Which processors the host has.
+const CPUS: &str = "/sys/devices/system/cpu/online";
+
 /// qemu.conf(5): no virtlogd, nothing that needs rights.
 const SETTINGS: &str = "\
 stdio_handler = \"file\"
@@ -90,6 +93,8 @@ struct Domain {
 
 impl Domain {
     fn prepare(machine: &Machine<'_>) -> Result<Domain> {
+        // libvirt ends with "the cause is unknown" where it cannot read this.
+        fs::metadata(CPUS).map_err(LabError::io("read", Path::new(CPUS)))?;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let serial = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("kmortem-lab-{}-{serial}", std::process::id());
