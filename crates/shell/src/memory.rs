@@ -1,5 +1,8 @@
 //! The memory that an address on a command line is in.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use kmortem_kernel::user::UserSpace;
 use kmortem_kernel::{Error, Fault, Kernel};
 
@@ -14,6 +17,8 @@ pub(crate) enum Memory<'k> {
     User(&'k Kernel, UserSpace<'k>),
     /// Physical memory.
     Physical(&'k Kernel),
+    /// The dump's file itself, by offsets in it.
+    File(File),
 }
 
 impl<'k> Memory<'k> {
@@ -52,6 +57,19 @@ impl<'k> Memory<'k> {
         Ok(Memory::User(kernel, space))
     }
 
+    /// The dump's file, of a split dump its first.
+    pub(crate) fn file(
+        command: &'static str,
+        session: &'k Session,
+    ) -> Result<Memory<'k>, CommandError> {
+        let failed = |what: String| CommandError::Failed { command, what };
+        let files = &session.kernel().image().info().files;
+        let name = files.first().map(|file| &file.name);
+        let name = name.ok_or_else(|| failed("the dump is in no file".to_owned()))?;
+        let file = File::open(name).map_err(|e| failed(format!("{name} can't be read: {e}")))?;
+        Ok(Memory::File(file))
+    }
+
     /// Fills `buf` from `addr` on.
     pub(crate) fn read(&self, addr: u64, buf: &mut [u8]) -> Result<(), Error> {
         match self {
@@ -67,6 +85,11 @@ impl<'k> Memory<'k> {
                     fault: Fault::Absent { phys: e.addr, reason: e.reason },
                 })
             }
+            Memory::File(file) => file.read_exact_at(buf, addr).map_err(|e| {
+                Error::Unavailable(format!(
+                    "offset {addr:#x} of the dump's file can't be read: {e}"
+                ))
+            }),
         }
     }
 }

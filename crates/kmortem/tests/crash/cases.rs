@@ -25,7 +25,7 @@ pub(crate) fn all() -> Vec<String> {
 }
 
 /// Asked first: the answers fill the variables; the last has all symbols.
-pub(crate) const QUESTIONS: [&str; 10] = [
+pub(crate) const QUESTIONS: [&str; 11] = [
     "ps",
     "vm 1",
     "files 1",
@@ -35,6 +35,7 @@ pub(crate) const QUESTIONS: [&str; 10] = [
     "kmem -p",
     "ps -s 1",
     "sym runqueues",
+    "rd free_vmap_area_root",
     "sym -l",
 ];
 
@@ -79,6 +80,8 @@ impl Variables {
             ("mapping", row(pages, "PAGE", is_cached, 2)),
             // The offset of a per-CPU variable.
             ("runqueues", answer(8).split(' ').next().map(str::to_owned)),
+            // The node at the root of a red-black tree.
+            ("rbnode", answer(9).split_whitespace().nth(1).map(str::to_owned)),
             ("mount", row(mount, "MOUNT", |_| true, 0)),
             ("superblock", row(mount, "MOUNT", |_| true, 1)),
             ("module", row(modules, "MODULE", |_| true, 0)),

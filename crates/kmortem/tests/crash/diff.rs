@@ -1,5 +1,6 @@
 //! What two answers do not have in common, as hunks of lines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,19 @@ impl About {
         self.kernel.as_ref().is_some_and(|kernel| kernel.space().walk(address).is_ok())
     }
 
+    /// Address of a symbol of the kernel.
+    pub(crate) fn symbol(&self, name: &str) -> Option<u64> {
+        self.kernel.as_ref()?.symbol(name).ok()
+    }
+
+    /// Whether `address` lies in what a module has for its start only.
+    pub(crate) fn is_module_init(&self, address: u64) -> bool {
+        let modules = self.kernel.as_ref().and_then(|kernel| kernel.modules().ok());
+        modules.into_iter().flatten().any(|module| {
+            module.memory.iter().any(|part| part.init && part.range.contains(&address))
+        })
+    }
+
     /// Whether the kernel has a type of this name.
     pub(crate) fn is_type(&self, name: &str) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.ty(name).is_ok())
@@ -78,6 +92,20 @@ impl Hunk {
     }
 }
 
+/// The same of lists by address with very many lines, each 64 KiB by itself: what
+/// a diff takes grows with lines times differences.
+pub(crate) fn hunks_by_address(crash: &[String], kmortem: &[String]) -> Vec<Hunk> {
+    let mut parts: BTreeMap<u64, [Vec<String>; 2]> = BTreeMap::new();
+    for (side, lines) in [crash, kmortem].into_iter().enumerate() {
+        for line in lines {
+            let address = line.split(' ').next().unwrap_or_default();
+            let part = u64::from_str_radix(address, 16).unwrap_or(u64::MAX) >> 16;
+            parts.entry(part).or_default()[side].push(line.clone());
+        }
+    }
+    parts.values().flat_map(|[crash, kmortem]| hunks(crash, kmortem)).collect()
+}
+
 /// The hunks between two answers (Myers' diff).
 pub(crate) fn hunks(crash: &[String], kmortem: &[String]) -> Vec<Hunk> {
     let theirs: Vec<&str> = crash.iter().map(String::as_str).collect();
@@ -107,4 +135,8 @@ fn common_lines_part_hunks() {
     let hunk = |before, crash: &str, kmortem: &str| (before, crash.to_owned(), kmortem.to_owned());
     assert_eq!(found, [hunk("a", "b", "Y"), hunk("c", "X", ""), hunk("d", "", "ZZ")]);
     assert!(hunks(&lines("same"), &lines("same")).is_empty());
+    let symbols = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let found = hunks_by_address(&symbols("10 a\n10010 b\n10020 c"), &symbols("10 a\n10020 c"));
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].crash.concat(), found[0].kmortem.len()), ("10010 b".to_owned(), 0));
 }

@@ -122,7 +122,10 @@ fn compare(crash: &Crash<'_>, asked: &[String], total: &Mutex<Tally>) -> Result<
         };
         let theirs = normal::of_crash(command, &theirs);
         let ours = normal::of_kmortem(command, &answer::of_kmortem(crash.dump, command));
-        let mut hunks = diff::hunks(&theirs, &ours);
+        let mut hunks = match command.as_str() {
+            "sym -l" => diff::hunks_by_address(&theirs, &ours),
+            _ => diff::hunks(&theirs, &ours),
+        };
         hunks.iter_mut().for_each(|hunk| {
             names.take_same(hunk);
             hunk.about = Arc::clone(&about);

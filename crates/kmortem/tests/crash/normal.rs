@@ -15,9 +15,9 @@
 //! 7. A symbol's name stands for its address, as each program's own table has
 //!    it (see [`names`](crate::names)): some share one, some lose `.isra.0`.
 //!    Symbols at one address have no order in the lists of `sym`, nor areas of
-//!    memory in those of `search`.
-//! 8. What names no object is dropped from crash's lines: labels of the compiler
-//!    (`.LC3`), and names that crash makes up for areas of modules.
+//!    memory in those of `search`; whole lists of them have no such suffixes.
+//! 8. What names no object is dropped: labels of the compiler (`.LC3`), and names
+//!    that crash makes up for areas of modules.
 //! 9. The letter of a module's symbol is `t` for code and `?` for anything else:
 //!    crash has no other, but for code that is exported.
 //! 10. Characters beyond ASCII in a value are bytes: whether a terminal could
@@ -53,8 +53,9 @@ pub(crate) fn of_kmortem(command: &str, done: &Done) -> Vec<String> {
     if done.stdout.trim().is_empty() && (done.code == 0 || !done.stderr.is_empty()) {
         return vec![NOTHING.to_owned()];
     }
-    let text = done.stdout.trim_end();
-    let mut lines = comparable(command, text.lines().map(str::trim_end).collect());
+    let lines = done.stdout.trim_end().lines().map(str::trim_end);
+    let lines: Vec<String> = lines.filter_map(without_label).collect();
+    let mut lines = comparable(command, lines.iter().map(String::as_str).collect());
     if is_bt(command)
         && let Err(why) = frames_count_up(&done.stdout)
     {
@@ -89,7 +90,8 @@ fn comparable(command: &str, text: Vec<&str>) -> Vec<String> {
     if command.starts_with("search ") && !command.split(' ').any(block) {
         lines.sort_by_cached_key(|line| line.split(':').next().map(place_of));
     }
-    if command == "sym -M" || command.starts_with("sym -m ") {
+    if matches!(command, "sym -l" | "sym -M") || command.starts_with("sym -m ") {
+        lines.iter_mut().for_each(|line| cut_suffix(line));
         lines.sort_by_cached_key(|line| place_and_name(line));
     }
     lines
@@ -226,12 +228,20 @@ fn place_of(address: &str) -> u64 {
     u64::from_str_radix(address, 16).unwrap_or(u64::MAX)
 }
 
-/// Of `ffff... (t) name.isra.0`, what it is sorted by.
+/// Of `ffff... (t) name`, what it is sorted by.
 fn place_and_name(line: &str) -> (u64, String) {
     let (address, rest) = line.split_once(' ').unwrap_or((line, ""));
     let name = rest.get(4..).unwrap_or(rest);
-    let name = name.split('.').next().unwrap_or(name);
     (place_of(address), name.to_owned())
+}
+
+/// `ffff... (t) name.isra.0` without what the compiler added; `.data` is whole.
+fn cut_suffix(line: &mut String) {
+    let end = line.split_once(") ").and_then(|(start, name)| {
+        let at = name.find('.').filter(|at| *at > 0 && !name.contains(' '))?;
+        Some(start.len() + ") ".len() + at)
+    });
+    line.truncate(end.unwrap_or(line.len()));
 }
 
 /// `$7 = 1` and `jiffies = $7 = 1`, without the number.
@@ -340,6 +350,13 @@ mod tests {
         let lines = "ffffffffc0306000 (T) f\nffffffffc0306010 (d) g\nffffffff95000000 (T) h";
         let same = ["ffffffffc0306000 (t) f", "ffffffffc0306010 (?) g", "ffffffff95000000 (T) h"];
         assert_eq!(of_crash("sym -q f", lines), same);
+    }
+
+    #[test]
+    fn lists_of_symbols_have_neither_an_order_at_an_address_nor_suffixes() {
+        let lines = "1 (t) b.isra.0\n1 (t) a\n0 (D) c.3";
+        assert_eq!(of_crash("sym -l", lines), ["0 (D) c", "1 (t) a", "1 (t) b"]);
+        assert_eq!(of_crash("sym b", "1 (t) b.isra.0"), ["1 (t) b.isra.0"]);
     }
 
     #[test]

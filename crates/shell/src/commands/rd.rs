@@ -38,7 +38,7 @@ pub(crate) const COMMAND: Command = Command {
         Opt::value('o', "OFFSET", "added to ADDRESS"),
         Opt::value('e', "END", "up to this address"),
         Opt::value('r', "FILE", "writes the bytes to a file; COUNT is bytes"),
-        Opt::flag('f', "an offset in the dump's file: not from in here"),
+        Opt::flag('f', "an offset in the dump's file"),
         Opt::flag('m', "a Xen machine address: not on this kernel"),
     ],
     details: "\
@@ -133,9 +133,6 @@ fn request<'s>(session: &'s Session, args: &Args) -> Result<Request<'s>, Command
     let command = COMMAND.name;
     let usage = |what: String| CommandError::Usage { command, what };
     let failed = |what: &str| CommandError::Failed { command, what: what.to_owned() };
-    if args.has('f') {
-        return Err(failed("-f is not answered: what the file holds shows hexdump(1)"));
-    }
     if args.has('m') {
         return Err(failed("-m option only applies to xen architecture"));
     }
@@ -184,6 +181,8 @@ fn request<'s>(session: &'s Session, args: &Args) -> Result<Request<'s>, Command
     let bytes = bytes.or((!format.text).then_some(size));
     let memory = if args.has('p') {
         Memory::Physical(kernel)
+    } else if args.has('f') {
+        Memory::file(command, session)?
     } else if args.has('u') {
         Memory::user(command, session, start)?
     } else {

@@ -10,6 +10,7 @@ use super::rd_text::{self, Base, Format, Names, Piece};
 use super::{failed, struct_pointers};
 use crate::args::{Args, Opt};
 use crate::error::CommandError;
+use crate::memory::Memory;
 use crate::output::Output;
 use crate::registry::{Command, Rows};
 use crate::session::Session;
@@ -51,7 +52,7 @@ pub(super) const OPTIONS: &[Opt] = &[
     Opt::value('c', "COUNT", "so many, one behind the other; negative: those that end there"),
     Opt::flag('x', "numbers in hexadecimal"),
     Opt::flag('d', "numbers in decimal"),
-    Opt::flag('f', "an offset in the dump's file: not from in here"),
+    Opt::flag('f', "the address is an offset in the dump's file"),
 ];
 
 pub(super) const DETAILS: &str = "\
@@ -108,10 +109,6 @@ pub(super) fn run(
     let session = &*session;
     let command = out.command();
     let usage = |what: String| CommandError::Usage { command, what };
-    if args.has('f') {
-        let what = "-f is not answered: what the file holds shows hexdump(1)".to_owned();
-        return Err(CommandError::Failed { command, what });
-    }
     let Some((what, rest)) = args.words.split_first() else {
         return Err(usage("no type was named".to_owned()));
     };
@@ -143,7 +140,7 @@ pub(super) fn run(
     let count = count.ok_or_else(|| usage(format!("a count is a number of up to {MOST}")))?;
     let back = list_offset(session, command, args)?;
     let hidden = session.hidden_cpus();
-    for (cpu, addr) in places(session, command, place, args.has('u'))? {
+    for (cpu, addr) in places(session, command, place, args.has('u') || args.has('f'))? {
         if let Some(cpu) = cpu.filter(|cpu| hidden.contains(cpu)) {
             if !out.is_json() {
                 writeln!(out, "[{cpu}]: [OFFLINE]")?;
@@ -319,17 +316,12 @@ fn show(
     let kernel = session.kernel();
     let Request { command, ty, paths, style, .. } = request;
     let size = ty.size().unwrap_or(0);
-    let user = match args.has('u') {
-        true => {
-            let task = session.current_task(command)?;
-            Some(kernel.user_space(task).map_err(failed(command))?)
-        }
-        false => None,
+    let memory = match (args.has('f'), args.has('u')) {
+        (true, _) => Memory::file(command, session)?,
+        (_, true) => Memory::user(command, session, addr)?,
+        _ => Memory::Kernel(kernel),
     };
-    let read = |at: u64, buf: &mut [u8]| match &user {
-        Some(user) => user.read(at, buf).map_err(|e| e.to_string()),
-        None => kernel.read(at, buf).map_err(|e| e.to_string()),
-    };
+    let read = |at: u64, buf: &mut [u8]| memory.read(at, buf).map_err(|e| e.to_string());
     let bytes = Bytes::read_with(addr, size, &read);
     if let Some(why) = bytes.nothing() {
         // An object of which nothing is there is no answer.

@@ -117,8 +117,8 @@ fn of_kernel(kernel: &Kernel) -> Result<impl Iterator<Item = Row> + '_, CommandE
     // The linker places these at their offset in each CPU's area, which makes
     // them absolute (A): data they are nevertheless.
     let per_cpu = match marks {
-        [Ok(start), Ok(end)] => start..end,
-        _ => 0..0,
+        [Ok(start), Ok(end)] => start..=end,
+        _ => 1..=0,
     };
     Ok(kallsyms.iter().map(move |symbol| Row {
         address: symbol.addr,

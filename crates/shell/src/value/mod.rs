@@ -13,6 +13,7 @@ mod data;
 pub(crate) mod declare;
 pub(crate) mod definition;
 pub(crate) mod expression;
+mod linker_mark;
 mod members;
 mod read;
 mod render;

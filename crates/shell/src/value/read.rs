@@ -7,6 +7,7 @@ use super::bytes::Bytes;
 use super::data::{Member, Text, Value};
 use super::declare;
 use super::expression::lookup::type_of_symbol;
+use super::linker_mark;
 use crate::session::Session;
 use crate::settings::Settings;
 
@@ -244,9 +245,8 @@ pub(crate) fn symbol(kernel: &Kernel, addr: u64) -> Option<String> {
     if far && is_inside_read_only_data(kernel, addr) {
         return None;
     }
-    // gdb names no address by a symbol that has no size: one that a linker script defines. Tasks
-    // point to this one (include/asm-generic/vmlinux.lds.h, INIT_TASK_DATA).
-    if found.name == "init_stack" {
+    // gdb names no address by a symbol that has no size.
+    if linker_mark::is_mark(&found.name) {
         return None;
     }
     Some(match found.offset {

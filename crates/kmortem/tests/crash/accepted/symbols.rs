@@ -5,13 +5,34 @@ use crate::normal::NOTHING;
 
 pub(super) const ROWS: &[Accepted] = &[
     Accepted {
-        commands: &["sym -M"],
+        commands: &["sym -l", "sym -M"],
         explain: |hunk| {
-            if hunk.before.contains(" MODULE INIT_") && hunk.crash.is_empty() {
-                hunk.kmortem.retain(|line| !line.contains(" (t) ") && !line.contains(" (?) "));
-            }
+            let about = &hunk.about;
+            let place = |line: &String| line.split_once(' ').and_then(|(at, _)| hex(at));
+            hunk.kmortem.retain(|line| !place(line).is_some_and(|at| about.is_module_init(at)));
         },
         documented: "functions of a module that is still starting",
+    },
+    Accepted {
+        commands: &["sym -l"],
+        explain: |hunk| {
+            hunk.take_pairs(|crash, kmortem| {
+                // An offset in each CPU's area.
+                let low = crash.split_once(' ').and_then(|(at, _)| hex(at));
+                low.is_some_and(|at| at < 1 << 30) && crash.replacen("(d)", "(D)", 1) == kmortem
+            });
+        },
+        documented: "`sym -l`: `d` for per-CPU variables of one file, `D` for others",
+    },
+    Accepted {
+        commands: &["sym -l"],
+        explain: |hunk| {
+            let first = hunk.about.symbol("_text").map(|at| format!("{at:x} (t) __pfx_"));
+            if let (Some(first), true) = (first, hunk.crash.is_empty()) {
+                hunk.kmortem.retain(|line| !line.starts_with(&first));
+            }
+        },
+        documented: "`sym -l`: the padding before the kernel's first function has no symbol",
     },
     Accepted {
         commands: &["dis entry_SYSCALL_64"],
@@ -116,12 +137,27 @@ pub(super) const ROWS: &[Accepted] = &[
     },
 ];
 
+/// Tables of symbols, and copies of the linker's.
+const LEFT_OUT: [&str; 6] =
+    ["kallsyms_", "__ksymtab", "__kcrctab", "__kstrtab", "__crc_", "init_per_cpu__"];
+
+/// Sections whose names do not begin with a dot.
+const SECTIONS: [&str; 8] = [
+    "__bug_table",
+    "__ex_table",
+    "__init_rodata",
+    "__modver",
+    "__param",
+    "runtime_ptr_USER_PTR_MAX",
+    "runtime_ptr_dentry_hashtable",
+    "runtime_shift_d_hash_shift",
+];
+
 /// What the file of a kernel or module names, and the kernel does not keep
-/// (scripts/mksysmap, scripts/kallsyms.c): local labels, tables of symbols.
+/// (scripts/mksysmap, scripts/kallsyms.c): local labels, tables of symbols, sections.
 fn is_left_out(line: &str) -> bool {
     let Some((_, name)) = line.split_once(") ") else { return false };
     name.starts_with('.')
-        || ["kallsyms_", "__ksymtab", "__kcrctab", "__kstrtab", "__crc_"]
-            .iter()
-            .any(|start| name.starts_with(start))
+        || LEFT_OUT.iter().any(|start| name.starts_with(start))
+        || SECTIONS.contains(&name)
 }
