@@ -91,7 +91,7 @@ fn comparable(command: &str, text: Vec<&str>) -> Vec<String> {
         lines.sort_by_cached_key(|line| line.split(':').next().map(place_of));
     }
     if matches!(command, "sym -l" | "sym -M") || command.starts_with("sym -m ") {
-        lines.iter_mut().for_each(|line| cut_suffix(line));
+        lines.iter_mut().for_each(cut_suffix);
         lines.sort_by_cached_key(|line| place_and_name(line));
     }
     lines
