@@ -117,13 +117,13 @@ fn of_kernel(kernel: &Kernel) -> Result<impl Iterator<Item = Row> + '_, CommandE
     // The linker places these at their offset in each CPU's area, which makes
     // them absolute (A): data they are nevertheless.
     let per_cpu = match marks {
-        [Ok(start), Ok(end)] => start..=end,
-        _ => 1..=0,
+        [Ok(start), Ok(end)] => Some(start..=end),
+        _ => None,
     };
     Ok(kallsyms.iter().map(move |symbol| Row {
         address: symbol.addr,
         kind: match char::from(symbol.kind) {
-            'A' if per_cpu.contains(&symbol.addr) => 'D',
+            'A' if per_cpu.as_ref().is_some_and(|area| area.contains(&symbol.addr)) => 'D',
             kind => kind,
         },
         name: symbol.name,
