@@ -128,7 +128,7 @@ pub struct QemuCpuState {
 impl CpuState {
     /// The CPU numbered `index` of a hypervisor that has no notes: what QEMU would write of it.
     pub(crate) fn of_x86_64(qemu: QemuCpuState, index: usize) -> CpuState {
-        let prstatus = Some(prstatus_of(&qemu, pid_of(index)));
+        let prstatus = Some(Prstatus { pid: pid_of(index), regs: qemu.user_regs() });
         CpuState { prstatus, qemu: Some(qemu), ..CpuState::default() }
     }
 }
@@ -138,13 +138,13 @@ pub(crate) fn pid_of(index: usize) -> u32 {
     u32::try_from(index).map_or(u32::MAX, |index| index.saturating_add(1))
 }
 
-/// The same registers as `struct elf_prstatus` has them.
-fn prstatus_of(qemu: &QemuCpuState, pid: u32) -> Prstatus {
-    let [ax, bx, cx, dx, si, di, sp, bp, r8, r9, r10, r11, r12, r13, r14, r15] = qemu.gprs;
-    let selector = |segment: &QemuSegment| u64::from(segment.selector);
-    Prstatus {
-        pid,
-        regs: [
+impl QemuCpuState {
+    /// The registers in the order of `struct user_regs_struct`.
+    pub(crate) fn user_regs(&self) -> [u64; 27] {
+        let [ax, bx, cx, dx, si, di, sp, bp, r8, r9, r10, r11, r12, r13, r14, r15] = self.gprs;
+        let selector = |segment: &QemuSegment| u64::from(segment.selector);
+        // No system call is to be restarted: there is no orig_rax.
+        [
             r15,
             r14,
             r13,
@@ -160,19 +160,19 @@ fn prstatus_of(qemu: &QemuCpuState, pid: u32) -> Prstatus {
             dx,
             si,
             di,
-            ax,
-            qemu.rip,
-            selector(&qemu.cs),
-            qemu.rflags,
+            0,
+            self.rip,
+            selector(&self.cs),
+            self.rflags,
             sp,
-            selector(&qemu.ss),
-            qemu.fs.base,
-            qemu.gs.base,
-            selector(&qemu.ds),
-            selector(&qemu.es),
-            selector(&qemu.fs),
-            selector(&qemu.gs),
-        ],
+            selector(&self.ss),
+            self.fs.base,
+            self.gs.base,
+            selector(&self.ds),
+            selector(&self.es),
+            selector(&self.fs),
+            selector(&self.gs),
+        ]
     }
 }
 

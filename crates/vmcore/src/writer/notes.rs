@@ -1,7 +1,7 @@
 //! Notes as bytes, the way kdump and QEMU write them: `{ namesz, descsz, type }`, the name with
 //! its NUL and the description, each padded to 4 bytes ([`crate::elf_note`]).
 
-use crate::cpu::{CpuState, QemuCpuState, QemuSegment};
+use crate::cpu::{CpuState, QemuCpuState};
 use crate::elf_note::{NT_PRSTATUS, Note};
 use crate::machine_frames::MachineFrames;
 use crate::origin;
@@ -46,7 +46,7 @@ fn prstatus(index: usize, cpu: &CpuState) -> Option<Note> {
             let rest = [status.sp, status.pc, status.pstate];
             (status.pid, status.x.iter().copied().chain(rest).collect(), 392)
         }
-        CpuState { qemu: Some(state), .. } => (index as u32 + 1, user_regs(state), 336),
+        CpuState { qemu: Some(state), .. } => (index as u32 + 1, state.user_regs().to_vec(), 336),
         _ => return None,
     };
     let mut desc = vec![0; REGISTERS];
@@ -54,42 +54,6 @@ fn prstatus(index: usize, cpu: &CpuState) -> Option<Note> {
     desc.extend(registers.into_iter().flat_map(u64::to_le_bytes));
     desc.resize(size, 0);
     Some(Note { name: "CORE".to_owned(), kind: NT_PRSTATUS, desc })
-}
-
-/// In the order of `struct user_regs_struct`.
-fn user_regs(state: &QemuCpuState) -> Vec<u64> {
-    let [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8, r9, r10, r11, r12, r13, r14, r15] = state.gprs;
-    let selector = |segment: &QemuSegment| u64::from(segment.selector);
-    // No system call is to be restarted: there is no orig_rax.
-    vec![
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        0,
-        state.rip,
-        selector(&state.cs),
-        state.rflags,
-        rsp,
-        selector(&state.ss),
-        state.fs.base,
-        state.gs.base,
-        selector(&state.ds),
-        selector(&state.es),
-        selector(&state.fs),
-        selector(&state.gs),
-    ]
 }
 
 /// `QEMUCPUState`.
